@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Networks whose outputs describe how many raters mark each voxel."""
+
+from monai_multirater.networks.fpn import OrdinalFPN
+from monai_multirater.networks.heads import FreeBiases, OrderedThresholds, OrdinalHead
+from monai_multirater.networks.unet import OrdinalUNet
+
+__all__ = ["FreeBiases", "OrderedThresholds", "OrdinalFPN", "OrdinalHead", "OrdinalUNet"]
