@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading of loss targets: votes, ratings, or a mapping with either."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from monai_multirater.ordinal.encoding import count_list
+from monai_multirater.votes import count_votes
+
+__all__ = ["read_target"]
+
+
+def read_target(
+    target: Tensor | Mapping[str, Any],
+    rater_mask: Tensor | None,
+    n_raters: Tensor | int | None,
+    *,
+    outputs: Tensor,
+    raters: int,
+    name: str,
+) -> tuple[Tensor, list[int]]:
+    """Votes ``[B, 1, *spatial]`` (integer) and the number of raters present of each item.
+
+    Raises:
+        TypeError: a target that is neither tensor nor mapping.
+        ValueError: a mapping without ``votes`` or ``ratings``, shapes that do not fit the outputs, votes that are no
+            whole numbers in 0..n_raters, or an item without rater.
+    """
+    is_ratings: bool | None = None
+    if isinstance(target, Mapping):
+        is_ratings = "votes" not in target
+        if is_ratings and "ratings" not in target:
+            raise ValueError(f"{name}: target must have 'votes' or 'ratings'. Got keys {sorted(target)}.")
+        rater_mask = target.get("rater_mask") if rater_mask is None else rater_mask
+        n_raters = target.get("n_raters") if n_raters is None else n_raters
+        target = target["ratings" if is_ratings else "votes"]
+    if not isinstance(target, Tensor):
+        raise TypeError(f"{name}: target must be a tensor or a mapping. Got {type(target).__name__}.")
+    planes = target.shape[1] if target.ndim > 1 else 0
+    if is_ratings is None:
+        is_ratings = planes != 1
+    allowed = range(1, raters + 1) if is_ratings and planes != raters else (raters if is_ratings else 1,)
+    if planes not in allowed or target.shape[0] != outputs.shape[0] or target.shape[2:] != outputs.shape[2:]:
+        raise ValueError(
+            f"{name}: target must be votes [B, 1, *spatial] or ratings [B, {raters}, *spatial] for outputs of shape "
+            f"{tuple(outputs.shape)}. Got shape {tuple(target.shape)}."
+        )
+    target = _whole(target.as_subclass(Tensor), name)
+    if rater_mask is not None:
+        n_raters = rater_mask.sum(-1) if n_raters is None or is_ratings else n_raters
+    if is_ratings:
+        votes = count_votes(target, rater_mask, dim=1).unsqueeze(1)
+        n_raters = planes if n_raters is None else n_raters
+    else:
+        votes = target
+    counts = count_list(n_raters, len(votes), raters)
+    _check_range(votes, counts, name)
+    return votes.to(outputs.device), counts
+
+
+def _whole(target: Tensor, name: str) -> Tensor:
+    """Integers as they are; whole floating-point numbers as uint8."""
+    if target.dtype == torch.bool:
+        return target.view(torch.uint8)
+    if not target.is_floating_point():
+        return target
+    whole = target.to(torch.uint8)
+    if not bool((whole == target).all()):
+        raise ValueError(f"{name}: target must hold whole numbers of votes. Got fractions, negatives or NaN.")
+    return whole
+
+
+def _check_range(votes: Tensor, counts: list[int], name: str) -> None:
+    if votes.numel() == 0:
+        raise ValueError(f"{name}: target must have voxels. Got shape {tuple(votes.shape)}.")
+    lowest, highest = votes.flatten(1).amin(1).tolist(), votes.flatten(1).amax(1).tolist()
+    for item, (low, high, count) in enumerate(zip(lowest, highest, counts, strict=True)):
+        if low < 0 or high > count:
+            raise ValueError(
+                f"{name}: votes of item {item} must be in 0..{count}, the raters present. Got {low} to {high}."
+            )
