@@ -1,32 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
 """Data sets: manifests, readers, splits, phantoms, reproducible loading."""
 
+from monai_multirater.data.check import check_manifest
 from monai_multirater.data.collate import multirater_collate
-from monai_multirater.data.datalist import (
-    CaseRecord,
-    Manifest,
-    ManifestError,
-    Problem,
-    datalist,
-    read_manifest,
-    write_manifest,
-)
-from monai_multirater.data.dataset import SeededDataset, SetEpochHandler
+from monai_multirater.data.datalist import CaseRecord, Manifest, datalist, read_manifest, write_manifest
+from monai_multirater.data.dataset import SeededDataset
+from monai_multirater.data.opening import image_channels, level_frequencies, open_manifest
 from monai_multirater.data.phantom_shapes import DEFAULT_RATERS, RaterStyle
 from monai_multirater.data.phantoms import make_phantoms
+from monai_multirater.data.problems import ManifestError, Problem
+from monai_multirater.data.readers import (
+    ImageData,
+    ImageHeader,
+    ReadError,
+    read_header,
+    read_image,
+    read_mask,
+)
 
 __all__ = [
     "DEFAULT_RATERS",
     "CaseRecord",
+    "ImageData",
+    "ImageHeader",
     "Manifest",
     "ManifestError",
     "Problem",
     "RaterStyle",
+    "ReadError",
     "SeededDataset",
-    "SetEpochHandler",
+    "check_manifest",
     "datalist",
+    "image_channels",
+    "level_frequencies",
     "make_phantoms",
     "multirater_collate",
+    "open_manifest",
+    "read_header",
+    "read_image",
     "read_manifest",
+    "read_mask",
     "write_manifest",
 ]

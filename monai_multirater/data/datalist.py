@@ -17,39 +17,23 @@ import posixpath
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
+from monai_multirater.data.problems import ManifestError, Problem, path_problem
+
+__all__ = [
+    "CaseRecord",
+    "Manifest",
+    "ManifestError",
+    "Problem",
+    "datalist",
+    "read_manifest",
+    "structure_problems",
+    "write_manifest",
+]
+
 _CASE_KEYS = ("case", "image", "ratings", "truth", "group", "diagnosis")
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One thing wrong with a data set. Empty strings mean: does not concern one case, rater or path."""
-
-    reason: str
-    case: str = ""
-    rater: str = ""
-    path: str = ""
-
-    def __str__(self) -> str:
-        parts = [
-            f"case {self.case}" if self.case else "",
-            f"rater {self.rater}" if self.rater else "",
-            self.path,
-        ]
-        where = ", ".join(part for part in parts if part)
-        return f"{where}: {self.reason}" if where else self.reason
-
-
-class ManifestError(ValueError):
-    """All problems of a data set in one error; ``problems`` holds them one by one."""
-
-    def __init__(self, source: str | Path, problems: list[Problem]) -> None:
-        self.problems = tuple(problems)
-        plural = "problem" if len(problems) == 1 else "problems"
-        lines = [f"{source}: {len(problems)} {plural}", *(f"  - {problem}" for problem in problems)]
-        super().__init__("\n".join(lines))
 
 
 @dataclass(frozen=True)
@@ -92,29 +76,11 @@ class Manifest:
         return tuple(record for records in self.splits.values() for record in records)
 
 
-def path_problem(relative: str) -> str:
-    """Why a path may not stand in a manifest; an empty string when it may."""
-    if not relative or "\0" in relative:
-        return "is not a path"
-    if (
-        PurePosixPath(relative).is_absolute()
-        or PureWindowsPath(relative).anchor
-        or PureWindowsPath(relative).drive
-    ):
-        return "is absolute; paths are relative to the manifest's folder"
-    if "\\" in relative:
-        return "contains a backslash; use '/'"
-    if posixpath.normpath(relative).split("/")[0] == "..":
-        return "leaves the manifest's folder"
-    return ""
-
-
-def read_manifest(path: str | Path, *, check: str | None = None) -> Manifest:
-    """Read a manifest and validate its structure.
+def read_manifest(path: str | Path) -> Manifest:
+    """Read a manifest and validate its structure; ``check_manifest`` also opens the files.
 
     Args:
         path: the JSON file.
-        check: also open the files, ``"headers"`` or ``"full"``, see ``check_manifest``.
 
     Returns:
         The manifest; ``root`` is the absolute folder of ``path``.
@@ -134,10 +100,6 @@ def read_manifest(path: str | Path, *, check: str | None = None) -> Manifest:
     problems += structure_problems(manifest)
     if problems:
         raise ManifestError(path, problems)
-    if check is not None:
-        from monai_multirater.data.check import check_manifest
-
-        check_manifest(manifest, level=check)
     return manifest
 
 
@@ -269,23 +231,18 @@ def datalist(
     Args:
         manifest: a manifest, or the path of one.
         split: name of the split.
-        check: open the files of the whole manifest first, ``"headers"`` or ``"full"``.
 
     Returns:
         Dictionaries with absolute paths: ``case``, ``image``, ``ratings`` (tuple in the order of the
-        manifest's raters, ``None`` where a rater did not mark the case), and where known ``truth``, ``group``,
-        ``diagnosis`` and further keys of the case.
+        manifest's raters, ``None`` where a rater did not mark the case), and where known ``truth``,
+        ``group``, ``diagnosis`` and further keys of the case.
 
     Raises:
         ManifestError: see :func:`read_manifest`.
         ValueError: if the split does not exist.
     """
     if not isinstance(manifest, Manifest):
-        manifest = read_manifest(manifest, check=check)
-    elif check is not None:
-        from monai_multirater.data.check import check_manifest
-
-        check_manifest(manifest, level=check)
+        manifest = read_manifest(manifest)
     if split not in manifest.splits:
         raise ValueError(f"datalist: 'split' must be one of {sorted(manifest.splits)}, got {split!r}.")
     items = []

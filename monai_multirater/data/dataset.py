@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from ignite.engine import Engine, Events
 from monai.data import Dataset
 from monai.transforms import RandomizableTrait, Transform
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 
 def _is_random(transform: object) -> bool:
@@ -25,7 +24,7 @@ class SeededDataset(Dataset):
     Before item ``i`` of epoch ``e`` is transformed, every random transform gets its state from
     ``(seed, e, i)``. What an item looks like hence depends neither on the number of workers, nor on the order
     of items, the rank of the process or an interruption. The epoch lives in shared memory, so that
-    :meth:`set_epoch` also reaches persistent workers; :class:`SetEpochHandler` calls it in a MONAI trainer.
+    :meth:`set_epoch` also reaches persistent workers; the handler ``SeedEpochs`` calls it in a MONAI trainer.
     Transforms that draw from the global random state of NumPy or torch are outside of this promise; none of
     MONAI's or ours do.
 
@@ -83,31 +82,3 @@ class SeededDataset(Dataset):
         if self._cache is None:
             return self.transform(self.data[index])
         return self.transform(deepcopy(self._cache[index]), start=self._first_random)
-
-
-class SetEpochHandler:
-    """Ignite handler that tells data sets and samplers the epoch when it starts.
-
-    Args:
-        targets: one object with a method ``set_epoch(int)`` or several: data sets, samplers.
-
-    Raises:
-        TypeError: if a target has no ``set_epoch``.
-    """
-
-    def __init__(self, targets: Any) -> None:
-        self.targets = tuple(targets) if isinstance(targets, (list, tuple)) else (targets,)
-        for target in self.targets:
-            if not callable(getattr(target, "set_epoch", None)):
-                raise TypeError(
-                    f"SetEpochHandler: 'targets' need set_epoch(epoch), {type(target).__name__} has none."
-                )
-
-    def attach(self, engine: Engine) -> None:
-        """Register at the start of every epoch of ``engine``."""
-        engine.add_event_handler(Events.EPOCH_STARTED, self)
-
-    def __call__(self, engine: Engine) -> None:
-        """Set the epoch number of ``engine`` (first epoch: 1)."""
-        for target in self.targets:
-            target.set_epoch(engine.state.epoch)

@@ -17,9 +17,9 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
-from monai_multirater.data.datalist import CaseRecord, Manifest, ManifestError, read_manifest, write_manifest
+from monai_multirater.data.datalist import CaseRecord, Manifest, read_manifest, write_manifest
 from monai_multirater.data.phantom_images import render_ct, render_dermoscopy
 from monai_multirater.data.phantom_shapes import (
     DEFAULT_RATERS,
@@ -29,6 +29,7 @@ from monai_multirater.data.phantom_shapes import (
     make_lesion,
     true_vote_probability,
 )
+from monai_multirater.data.problems import ManifestError
 
 VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -53,9 +54,9 @@ def make_phantoms(
 ) -> Path:
     """Make a phantom data set with a manifest; the same arguments give byte-identical files.
 
-    2D cases are RGB PNG images with PNG masks (0 / 255) and a float32 ``.npy`` truth; 3D cases are int16 NIfTI
-    images in Hounsfield units with uint8 masks and a float32 truth. The truth is the mean over all raters
-    of the probability that the rater votes foreground (see ``phantom_shapes``).
+    2D cases are RGB PNG images with PNG masks (0 / 255) and a float32 ``.npy`` truth; 3D cases are int16
+    NIfTI images in Hounsfield units with uint8 masks and a float32 truth. The truth is the mean over all
+    raters of the probability that the rater votes foreground (see ``phantom_shapes``).
 
     A set that exists with the same parameters is reused. A new one is written to a temporary folder beside
     ``directory`` and renamed when it is complete, so an interrupted call leaves nothing under the final name.
