@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Transforms for ratings of several raters: array form, and dictionary form with the suffix ``d``."""
+
+from monai_multirater.transforms.consensus import (
+    OrdinalConsensus,
+    OrdinalConsensusd,
+    SoftConsensus,
+    SoftConsensusd,
+)
+from monai_multirater.transforms.foreground import OrdinalToForeground, OrdinalToForegroundd
+from monai_multirater.transforms.load_sample import LoadImageRatersd
+from monai_multirater.transforms.mask_files import RaterMask, read_rater_mask
+from monai_multirater.transforms.pad import PadRaters, PadRatersd
+from monai_multirater.transforms.select import RandSelectRater, RandSelectRaterd, SelectRater, SelectRaterd
+from monai_multirater.transforms.stack import LoadRaters, LoadRatersd, StackRaters, StackRatersd
+
+__all__ = [
+    "LoadImageRatersd",
+    "LoadRaters",
+    "LoadRatersd",
+    "OrdinalConsensus",
+    "OrdinalConsensusd",
+    "OrdinalToForeground",
+    "OrdinalToForegroundd",
+    "PadRaters",
+    "PadRatersd",
+    "RandSelectRater",
+    "RandSelectRaterd",
+    "RaterMask",
+    "SelectRater",
+    "SelectRaterd",
+    "SoftConsensus",
+    "SoftConsensusd",
+    "StackRaters",
+    "StackRatersd",
+    "read_rater_mask",
+]
