@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Calibration of a foreground probability against several raters: mergeable tables and scores."""
 
+from monai_multirater.calibration.histogram import CaseHistogram, concordance_matrix
 from monai_multirater.calibration.ranking import PairRanking
 from monai_multirater.calibration.reliability import ReliabilityTable
 from monai_multirater.calibration.scores import (
@@ -15,11 +16,13 @@ from monai_multirater.calibration.scores import (
 from monai_multirater.calibration.truth import TruthErrors, TruthTable, truth_errors
 
 __all__ = [
+    "CaseHistogram",
     "PairRanking",
     "ReliabilityTable",
     "TruthErrors",
     "TruthTable",
     "brier_score",
+    "concordance_matrix",
     "imagewise_ece",
     "multirater_auc",
     "multirater_ece",

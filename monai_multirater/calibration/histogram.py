@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fine histograms of the probability: mergeable AUC with an error bound, equal-mass calibration error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from monai_multirater.calibration.equal_mass import quantile_error
+from monai_multirater.calibration.inputs import BLOCK, ArrayLike, FloatArray, IntArray, VoteCase, as_case
+from monai_multirater.calibration.reliability import check_bins
+
+HISTOGRAM_BINS = 1 << 16
+_HALF = HISTOGRAM_BINS // 2
+_OCTAVES = 126  # binary exponents of float32 below 1/2, subnormal numbers included
+_LEAST = 16  # bins per octave, at least
+
+
+@dataclass(frozen=True, eq=False)
+class CaseHistogram:
+    """Numbers of positive and negative (voxel, rater) pairs in 2^16 fine bins over the foreground
+    probability.
+
+    The bins are equal, to a good approximation, in `arcsin(sqrt(p))`, which suits calibrated predictions
+    best, and every factor of two towards 0 (down to the smallest float32) and towards 1 has at least 16 bins.
+    0 and 1 have bins of their own. The bin is computed from the bits of the float32 number by whole-number
+    arithmetic alone, so it is monotone in `p`, equal on every machine, and mirrored under `p -> 1 - p`.
+    float64 is rounded to float32 first.
+
+    Attributes:
+        positives, negatives: int64 `[65536]`.
+        sum_confidence: float64 `[65536]`, sum of `p` over the pairs of a bin.
+    """
+
+    positives: IntArray
+    negatives: IntArray
+    sum_confidence: npt.NDArray[np.float64]
+
+    @classmethod
+    def empty(cls) -> CaseHistogram:
+        """Return a histogram without a pair."""
+        zeros = np.zeros(HISTOGRAM_BINS, np.int64)
+        return cls(zeros, zeros.copy(), np.zeros(HISTOGRAM_BINS))
+
+    @classmethod
+    def from_case(cls, probability: ArrayLike, votes: ArrayLike, n_raters: int) -> CaseHistogram:
+        """Histogram of one case; arguments and errors as in `ReliabilityTable.from_case`."""
+        return histogram(as_case(probability, votes, n_raters, function="CaseHistogram.from_case"))
+
+    def merge(self, other: CaseHistogram) -> CaseHistogram:
+        """Return the histogram of both sets of cases."""
+        return CaseHistogram(
+            self.positives + other.positives,
+            self.negatives + other.negatives,
+            self.sum_confidence + other.sum_confidence,
+        )
+
+    __add__ = merge
+
+    def auc(self) -> float:
+        """AUC over all pairs; two pairs within one bin count one half; NaN without both classes."""
+        return auc_from_counts(self.positives, self.negatives)
+
+    def auc_error_bound(self) -> float:
+        """Largest possible distance between `auc()` and the exact value: half of the share of unresolved
+        pairs.
+
+        Bins that hold a single float32 number (0, and the numbers next to 1) are exact ties and add nothing.
+        """
+        total = float(self.positives.sum()) * float(self.negatives.sum())
+        unresolved = np.where(_single_valued(), 0, self.positives).astype(np.float64)
+        return 0.5 * float(unresolved @ self.negatives) / total if total else float("nan")
+
+    def multirater_ece(self, bins: int = 15) -> float:
+        """MR-ECE with `bins` bins of equal numbers of pairs, cut at edges of the fine bins; NaN if empty."""
+        check_bins(bins, function="CaseHistogram.multirater_ece")
+        pairs = np.cumsum(self.positives + self.negatives)
+        if not pairs[-1]:
+            return float("nan")
+        return quantile_error(pairs, np.cumsum(self.positives - self.sum_confidence), bins)
+
+
+def histogram(case: VoteCase) -> CaseHistogram:
+    """Histogram of a checked case."""
+    voxels = np.zeros(HISTOGRAM_BINS, np.int64)
+    positives, confidence = np.zeros(HISTOGRAM_BINS), np.zeros(HISTOGRAM_BINS)
+    p, votes = case.probability, case.votes
+    for start in range(0, p.size, BLOCK):
+        block, block_votes = p[start : start + BLOCK], votes[start : start + BLOCK]
+        index = fine_bin(block)
+        voxels += np.bincount(index, minlength=HISTOGRAM_BINS)
+        confidence += np.bincount(index, weights=block, minlength=HISTOGRAM_BINS)
+        marked = np.flatnonzero(block_votes)
+        if marked.size:
+            weights = block_votes[marked]
+            positives += np.bincount(index[marked], weights=weights, minlength=HISTOGRAM_BINS)
+    plus = positives.astype(np.int64)
+    return CaseHistogram(plus, voxels * case.raters - plus, confidence * case.raters)
+
+
+def fine_bin(p: FloatArray) -> npt.NDArray[np.intp]:
+    """Bin 0..65535 of each probability."""
+    single = p.astype(np.float32, copy=False)
+    upper = single >= np.float32(0.5)
+    tail = np.where(upper, np.float32(1) - single, single) + np.float32(0)  # exact; turns -0.0 into 0.0
+    bits = tail.view(np.uint32)
+    first, width = _octave_tables()
+    octave = (bits >> np.uint32(23)).astype(np.intp)
+    offset = ((bits & np.uint32(0x7FFFFF)).astype(np.intp) * width[octave]) >> 23
+    index = first[octave] + offset
+    index[bits == 0] = 0
+    return np.where(upper, HISTOGRAM_BINS - 1 - index, index)
+
+
+def auc_from_counts(positives: npt.NDArray[np.generic], negatives: npt.NDArray[np.generic]) -> float:
+    """AUC of histograms `[bins]` in increasing probability; ties count one half; NaN without both classes."""
+    plus, minus = positives.astype(np.float64), negatives.astype(np.float64)
+    total = plus.sum() * minus.sum()
+    return float(plus @ (np.cumsum(minus) - 0.5 * minus) / total) if total else float("nan")
+
+
+def concordance_matrix(
+    positives: npt.NDArray[np.integer], negatives: npt.NDArray[np.integer], *, chunk: int = 4096
+) -> npt.NDArray[np.float64]:
+    r"""Concordant pairs between cases: `U[i, j]`, positives of case i against negatives of case j.
+
+    \( U_{ij} = H^+_i \cdot (\mathrm{cum} H^-_j - H^-_j / 2) \), so that the AUC of any weighted set of cases
+    is \( w^T U w / ((w \cdot P)(w \cdot N)) \): resampling cases never touches voxels.
+
+    Args:
+        positives, negatives: `[cases, bins]`, whole numbers.
+        chunk: bins worked on at once, which bounds the memory.
+
+    Returns:
+        float64 `[cases, cases]`.
+    """
+    cases, bins = positives.shape
+    result = np.zeros((cases, cases))
+    before = np.zeros((cases, 1))
+    for start in range(0, bins, chunk):
+        minus = negatives[:, start : start + chunk].astype(np.float64)
+        upto = np.cumsum(minus, axis=1)
+        upto += before
+        before = upto[:, -1:].copy()
+        plus = positives[:, start : start + chunk].astype(np.float64)
+        upto -= 0.5 * minus
+        result += plus @ upto.T
+    return result
+
+
+@lru_cache(maxsize=1)
+def _octave_tables() -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """First bin and number of bins per binary exponent, index = exponent bits of float32."""
+    tops = 2.0 ** -np.arange(1, _OCTAVES + 2)  # 1/2, 1/4, ...
+    share = -np.diff(2 * np.arcsin(np.sqrt(tops)) / np.arcsin(1.0))  # of the half, from 1/2 downwards
+    floored = np.maximum(_LEAST, np.floor(share * (_HALF - 2 * _LEAST * _OCTAVES))).astype(np.intp)
+    spare = _HALF - 1 - int(floored.sum())
+    wanted = share[:8] / share[:8].sum()
+    floored[:8] += np.floor(wanted * spare).astype(np.intp)
+    floored[0] += _HALF - 1 - int(floored.sum())
+    width = np.append(floored[::-1], 0)  # exponent 126 is 1/2 itself: the last bin of the half
+    first = np.concatenate(([1], 1 + np.cumsum(width[:-1])))
+    first[-1] = _HALF - 1
+    return first.astype(np.intp), width.astype(np.intp)
+
+
+@lru_cache(maxsize=1)
+def _single_valued() -> npt.NDArray[np.bool_]:
+    """True for bins that can hold one float32 number at most."""
+    near_one = 1 - np.arange(1 << 14) * np.float64(2.0**-24)
+    counts = np.bincount(fine_bin(near_one.astype(np.float32)), minlength=HISTOGRAM_BINS)
+    single = counts <= 1
+    single[: int(np.flatnonzero(counts)[0]) + 1] = False  # not enumerated, or in part
+    single[0] = True
+    return single
