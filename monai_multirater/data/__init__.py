@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Data sets: manifests, readers, splits, phantoms, reproducible loading."""
 
+from monai_multirater.data.build import build_manifest
 from monai_multirater.data.check import check_manifest
 from monai_multirater.data.collate import multirater_collate
 from monai_multirater.data.datalist import CaseRecord, Manifest, datalist, read_manifest, write_manifest
@@ -17,6 +18,7 @@ from monai_multirater.data.readers import (
     read_image,
     read_mask,
 )
+from monai_multirater.data.splits import split_cases
 
 __all__ = [
     "DEFAULT_RATERS",
@@ -29,6 +31,7 @@ __all__ = [
     "RaterStyle",
     "ReadError",
     "SeededDataset",
+    "build_manifest",
     "check_manifest",
     "datalist",
     "image_channels",
@@ -40,5 +43,6 @@ __all__ = [
     "read_image",
     "read_manifest",
     "read_mask",
+    "split_cases",
     "write_manifest",
 ]

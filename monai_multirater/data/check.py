@@ -70,13 +70,18 @@ def check_manifest(
         ManifestError: lists every problem with case, rater, path and reason.
         ValueError: if ``level`` is unknown.
     """
-    problems = structure_problems(manifest)
     reports = inspect_cases(manifest, level=level, affine_atol=affine_atol, progress=progress)
+    return raise_or_remark(manifest, reports)
+
+
+def raise_or_remark(manifest: Manifest, reports: Sequence[CaseReport]) -> tuple[str, ...]:
+    """Raise one error with all problems of structure and files, or log and return the remarks."""
+    problems = structure_problems(manifest)
     problems += [problem for report in reports for problem in report.problems]
     problems += _mixture_problems(reports)
     if problems:
         raise ManifestError(manifest.name or manifest.root, problems)
-    remarks = remarks_on(manifest, reports)
+    remarks = _remarks(manifest, reports)
     for remark in remarks:
         _logger.warning("%s", remark)
     return remarks
@@ -172,7 +177,7 @@ def _mixture_problems(reports: Sequence[CaseReport]) -> list[Problem]:
     return problems
 
 
-def remarks_on(manifest: Manifest, reports: Sequence[CaseReport]) -> tuple[str, ...]:
+def _remarks(manifest: Manifest, reports: Sequence[CaseReport]) -> tuple[str, ...]:
     """Things that are allowed but that a user should know."""
     remarks = []
     marked = Counter(rater for record in manifest.cases for rater in record.ratings)
