@@ -70,9 +70,7 @@ class CaseHistogram:
 
         Bins that hold a single float32 number (0, and the numbers next to 1) are exact ties and add nothing.
         """
-        total = float(self.positives.sum()) * float(self.negatives.sum())
-        unresolved = np.where(_single_valued(), 0, self.positives).astype(np.float64)
-        return 0.5 * float(unresolved @ self.negatives) / total if total else float("nan")
+        return auc_error_bound(self.positives, self.negatives)
 
     def multirater_ece(self, bins: int = 15) -> float:
         """MR-ECE with `bins` bins of equal numbers of pairs, cut at edges of the fine bins; NaN if empty."""
@@ -120,6 +118,14 @@ def auc_from_counts(positives: npt.NDArray[np.generic], negatives: npt.NDArray[n
     plus, minus = positives.astype(np.float64), negatives.astype(np.float64)
     total = plus.sum() * minus.sum()
     return float(plus @ (np.cumsum(minus) - 0.5 * minus) / total) if total else float("nan")
+
+
+def auc_error_bound(positives: npt.NDArray[np.generic], negatives: npt.NDArray[np.generic]) -> float:
+    """Bound of `CaseHistogram.auc_error_bound` from counts `[65536]`."""
+    plus, minus = positives.astype(np.float64), negatives.astype(np.float64)
+    total = plus.sum() * minus.sum()
+    unresolved = np.where(_single_valued(), 0.0, plus)
+    return 0.5 * float(unresolved @ minus) / float(total) if total else float("nan")
 
 
 def concordance_matrix(
