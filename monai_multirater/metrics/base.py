@@ -11,7 +11,7 @@ import torch
 from monai.metrics import CumulativeIterationMetric
 
 from monai_multirater.calibration.histogram import histogram
-from monai_multirater.calibration.reliability import check_bins
+from monai_multirater.calibration.reliability import ReliabilityTable, check_bins
 from monai_multirater.calibration.stack import HistogramStack, sparse_entries
 from monai_multirater.metrics.cases import split_cases
 from monai_multirater.metrics.gather import gather_names, gather_rows, gather_stacks
@@ -111,6 +111,10 @@ class CaseMetric(CumulativeIterationMetric):
                 stack = HistogramStack(gather_stacks(own, [len(part) for part in parts]), len(rows))
             self._gathered = _arrange(names, rows, stack, self.bins)
         return self._gathered
+
+    def reliability_table(self) -> ReliabilityTable:
+        """Reliability table of all cases of all processes together; collective."""
+        return self.case_statistics().reliability_table()
 
     def case_table(self) -> dict[str, np.ndarray]:
         """Columns by case, see `CaseStatistics.case_table`; collective."""

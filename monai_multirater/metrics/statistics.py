@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from monai_multirater.calibration.reliability import ReliabilityTable
 from monai_multirater.calibration.stack import HistogramStack
 from monai_multirater.metrics.rows import MEANS, SCORES, RowLayout
 from monai_multirater.resampling import (
@@ -109,6 +110,20 @@ class CaseStatistics:
         """
         weights = case_weights(len(self), resamples=resamples, fraction=fraction, seed=seed)
         return _summary(self, weights, confidence)
+
+    def reliability_table(self) -> ReliabilityTable:
+        """Reliability table of all cases together, for the diagram."""
+        layout, sums = RowLayout(self.bins), self.totals()
+        return ReliabilityTable(
+            sums[layout["pairs"]].astype(np.int64),
+            sums[layout["confidence"]],
+            sums[layout["votes"]].astype(np.int64),
+            float(sums[layout["squared_error"]]),
+            float("nan")
+            if np.isnan(self.rows[:, layout["log_loss"]]).any()
+            else float(sums[layout["log_loss"]]),
+            len(self),
+        )
 
     def select(self, indices: Sequence[int] | npt.NDArray[np.integer]) -> CaseStatistics:
         """Return the chosen cases, in the order given."""
