@@ -108,7 +108,8 @@ class OrdinalHead(nn.Module):
 
         Exact for ``softmax``, ``coral``, ``corn``, ``cumulative_logit`` and ``cumulative_probit``, which can
         express every distribution over 0..R. ``beta_binomial`` gets the exact mean vote and the concentration
-        with the least Kullback-Leibler divergence from the frequencies; ``binary`` gets the exact mean vote.
+        with the least Kullback-Leibler divergence from the frequencies (within e^-5
+        and e^8); ``binary`` gets the exact mean vote.
 
         Args:
             level_frequencies: R + 1 non-negative numbers, for example vote counts of the training set;

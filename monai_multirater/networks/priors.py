@@ -65,15 +65,15 @@ def _mean_vote_biases(family: str, frequencies: Tensor) -> Tensor:
 
 
 def _closest_log_concentration(frequencies: Tensor, mean: Tensor) -> Tensor:
-    """Minimize KL(frequencies || beta-binomial) over the log concentration in [-8, 12] on refined grids."""
-    low, high = -8.0, 12.0
+    """Minimize KL(frequencies || beta-binomial) over the log concentration in [-5, 8] on refined grids."""
+    low, high = -5.0, 8.0
     best = torch.zeros((), dtype=torch.float64)
     for _ in range(6):
         grid = torch.linspace(low, high, 201, dtype=torch.float64)
         log_levels = _beta_binomial_log_levels(frequencies.numel() - 1, mean, grid)
         best = grid[(frequencies * log_levels).sum(1).argmax()]
         step = (high - low) / 200
-        low, high = max(-8.0, float(best) - 2 * step), min(12.0, float(best) + 2 * step)
+        low, high = max(-5.0, float(best) - 2 * step), min(8.0, float(best) + 2 * step)
     return best
 
 

@@ -22,10 +22,9 @@ __all__ = ["LoadImageRatersd"]
 class LoadImageRatersd(Transform):
     """Load ``image``, ``ratings`` and ``truth`` of a sample onto one grid.
 
-    ``image`` becomes float32 ``[C, *spatial]`` (C = 1 or 3 for PNG, JPEG, BMP and TIFF: transparency is dropped,
-    palettes become RGB), ``ratings`` and ``rater_mask`` as by ``LoadRatersd``, ``truth`` float32
-    ``[1, *spatial]``. Images of 2D formats have the axes ``[H, W]``. Ratings and truth are optional, so that the
-    same transform serves inference.
+    ``image`` becomes float32 ``[C, *spatial]`` with the file's channels, ``ratings`` and ``rater_mask`` are
+    as by ``LoadRatersd``, ``truth`` becomes float32 ``[1, *spatial]``. PNG, JPEG, BMP and TIFF have the axes
+    ``[H, W]``. Ratings and truth are optional, so that the same transform serves inference.
 
     Args:
         spatial_dims: 2 or 3; a trailing axis of size 1 is dropped in 2D.
@@ -61,7 +60,7 @@ class LoadImageRatersd(Transform):
         self.truth_key = truth_key
         self.case_key = case_key
         self._image = LoadImage(image_only=True, ensure_channel_first=True)
-        self._picture = PILReader(converter=_gray_or_rgb, reverse_indexing=False)
+        self._picture = PILReader(converter=_without_palette, reverse_indexing=False)
         self._ratings = LoadRaters(
             raters=raters, affine_atol=affine_atol, resample=resample, reverse_indexing=False
         )
@@ -105,9 +104,7 @@ class LoadImageRatersd(Transform):
     def _load_truth(self, path: str | Path, image: Tensor, case: str | None) -> Tensor:
         truth = read_rater_mask(path, reverse_indexing=False).array
         shape = tuple(image.shape[1:])
-        if truth.size != image[0].numel() or tuple(n for n in truth.shape if n > 1) != tuple(
-            n for n in shape if n > 1
-        ):
+        if [n for n in truth.shape if n > 1] != [n for n in shape if n > 1]:
             raise ValueError(
                 f"LoadImageRatersd: case {case!r}: the truth ({path}) has the shape {truth.shape}, the image "
                 f"has {shape}."
@@ -116,10 +113,7 @@ class LoadImageRatersd(Transform):
         return like_reference(values.reshape(1, *shape), image)
 
 
-def _gray_or_rgb(picture: Any) -> Any:
-    """Drop transparency and expand palettes of a Pillow image."""
-    if picture.mode in ("LA", "La"):
-        return picture.convert("L")
-    if picture.mode in ("1", "L", "RGB", "F") or picture.mode.startswith("I"):
-        return picture
-    return picture.convert("RGB")
+def _without_palette(picture: Any) -> Any:
+    if picture.mode in ("P", "PA"):
+        raise ValueError("its values are palette positions, store it as gray or RGB")
+    return picture

@@ -3,12 +3,17 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
+import SimpleITK
+from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
+from PIL import Image
 
 __all__ = ["RASTER_SUFFIXES", "RaterMask", "foreground", "read_rater_mask"]
 
@@ -47,17 +52,11 @@ def read_rater_mask(path: str | Path, *, reverse_indexing: bool = True) -> Rater
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no such file: {path}")
-    name = str(path).lower()
     try:
-        if name.endswith(RASTER_SUFFIXES):
-            return RaterMask(_read_raster(path, reverse_indexing), None, str(path))
-        if name.endswith(_NIFTI):
-            return _read_nifti(path)
-        if name.endswith(".npy"):
-            return RaterMask(np.load(path, allow_pickle=False), None, str(path))
-        return _read_itk(path)
-    except (OSError, RuntimeError, SyntaxError, EOFError) as error:
+        mask = _decode(path, reverse_indexing)
+    except (OSError, RuntimeError, SyntaxError, EOFError, ValueError, zlib.error, ImageFileError) as error:
         raise ValueError(f"cannot be decoded ({type(error).__name__}: {error})") from error
+    return RaterMask(_one_channel(mask), None, str(path)) if isinstance(mask, np.ndarray) else mask
 
 
 def foreground(array: NDArray[Any]) -> NDArray[np.bool_]:
@@ -77,34 +76,31 @@ def foreground(array: NDArray[Any]) -> NDArray[np.bool_]:
     raise ValueError(f"is not binary: its values must be 0 and 1, or 0 and 255, got {shown}{more}")
 
 
-def _read_raster(path: str | Path, reverse_indexing: bool) -> NDArray[Any]:
-    from PIL import Image
+def _decode(path: str | Path, reverse_indexing: bool) -> RaterMask | NDArray[Any]:
+    name = str(path).lower()
+    if name.endswith(RASTER_SUFFIXES):
+        with Image.open(path) as image:
+            array = np.asarray(image)
+        return array.swapaxes(0, 1) if reverse_indexing else array
+    if name.endswith(_NIFTI):
+        volume = nibabel.load(path)
+        affine = np.asarray(volume.affine, dtype=np.float64)
+        return RaterMask(np.asanyarray(volume.dataobj), affine, str(path))
+    if name.endswith(".npy"):
+        return RaterMask(np.load(path, allow_pickle=False), None, str(path))
+    return _read_itk(path)
 
-    with Image.open(path) as image:
-        array = np.asarray(image)
-    if array.ndim == 3:
-        colors = array[..., : 1 if array.shape[-1] == 2 else 3]
-        if not (colors == colors[..., :1]).all():
-            raise ValueError("is a color image, not a mask")
-        array = colors[..., 0]
-    return array.T if reverse_indexing else array
 
-
-def _read_nifti(path: str | Path) -> RaterMask:
-    import nibabel
-    from nibabel.filebasedimages import ImageFileError
-
-    try:
-        image = nibabel.load(path)
-        array = np.asanyarray(image.dataobj)
-    except (ImageFileError, ValueError) as error:
-        raise ValueError(f"cannot be decoded ({type(error).__name__}: {error})") from error
-    return RaterMask(array, np.asarray(image.affine, dtype=np.float64), str(path))
+def _one_channel(picture: NDArray[Any]) -> NDArray[Any]:
+    if picture.ndim == 2:
+        return picture
+    colors = picture[..., : 1 if picture.shape[-1] == 2 else 3]
+    if not (colors == colors[..., :1]).all():
+        raise ValueError("is a color image, not a mask")
+    return np.asarray(colors[..., 0])
 
 
 def _read_itk(path: str | Path) -> RaterMask:
-    import SimpleITK
-
     image = SimpleITK.ReadImage(str(path))
     rank = image.GetDimension()
     affine = np.eye(4)

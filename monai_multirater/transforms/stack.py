@@ -19,7 +19,7 @@ from torch import Tensor
 from monai_multirater.transforms.grids import known_affine, on_grid
 from monai_multirater.transforms.mask_files import RaterMask, foreground, read_rater_mask
 
-__all__ = ["LoadRaters", "LoadRatersd", "StackRaters", "StackRatersd"]
+__all__ = ["LoadRaters", "LoadRatersd", "StackRaters", "StackRatersd", "like_reference"]
 
 
 class StackRaters(Transform):
@@ -47,8 +47,8 @@ class StackRaters(Transform):
         """Return ratings and rater mask.
 
         Args:
-            masks: per rater ``[*spatial]`` or ``[1, *spatial]`` (array, tensor, or ``MetaTensor`` whose affine
-                is then compared), or None.
+            masks: per rater ``[*spatial]`` or ``[1, *spatial]`` (array, tensor, or ``MetaTensor`` whose
+                affine is then compared), or None.
             reference: image ``[C, *spatial]`` whose grid, affine and meta data the ratings get.
             case: name of the case for error messages.
 
@@ -57,8 +57,8 @@ class StackRaters(Transform):
             for every missing rater; rater mask bool ``[R]``, True where the rater is present.
 
         Raises:
-            ValueError: naming case, rater and path, for a mask that is not binary or lies on another grid than
-                the reference, when no rater is present, and when masks and rater names differ in number.
+            ValueError: naming case, rater and path, for a mask that is not binary or lies on another grid
+                than the reference, when no rater is present, and when masks and rater names differ in number.
         """
         shape = tuple(reference.shape[1:])
         affine = known_affine(reference)
@@ -227,9 +227,10 @@ def _source(mask: Any) -> str:
 
 
 def like_reference(ratings: Tensor, reference: Tensor) -> Tensor:
+    """Return ratings with a copy of the reference's affine and meta data."""
     if not isinstance(reference, MetaTensor):
         return ratings
-    meta = deepcopy(dict(reference.meta))
+    meta = {key: deepcopy(value) for key, value in reference.meta.items() if key != "affine"}
     meta["original_channel_dim"] = float("nan")
     result: Tensor = MetaTensor(ratings, affine=reference.affine.clone(), meta=meta)
     return result
