@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["bundle_root", "read_settings", "write_settings"]
+from monai_multirater.data import Manifest, ManifestError, Problem, open_manifest
+
+__all__ = ["bundle_root", "check_raters", "open_data", "read_settings", "write_settings"]
 
 
 def bundle_root(arguments: Sequence[str] | None = None) -> str:
@@ -58,3 +60,34 @@ def read_settings(path: str | os.PathLike[str], defaults: Mapping[str, Any]) -> 
     if not isinstance(found, dict):
         raise ValueError(f"read_settings: {target} must hold a JSON object. Got {type(found).__name__} instead.")
     return {**defaults, **found}
+
+
+def open_data(path: str, *, raters: int | None = None, **options: Any) -> Manifest:
+    """Open a data set for a bundle run; end the run with one plain message when something is wrong with it.
+
+    Args:
+        path: the manifest.
+        raters: number of raters a trained model knows, when the job uses one.
+        options: see :func:`monai_multirater.data.open_manifest`.
+
+    Raises:
+        SystemExit: with everything that is wrong with the data set. (MONAI wraps other exceptions of a configuration
+            into its own, behind which the message would be hard to find.)
+    """
+    try:
+        manifest = open_manifest(path, **options)
+        return manifest if raters is None else check_raters(manifest, raters)
+    except (ManifestError, FileExistsError) as error:
+        raise SystemExit(f"Error in the data set: {error}") from error
+
+
+def check_raters(manifest: Manifest, raters: int) -> Manifest:
+    """Return the manifest when a model for ``raters`` raters can be evaluated on it.
+
+    Raises:
+        ManifestError: the data set has more raters than the model has vote levels for.
+    """
+    if len(manifest.raters) > raters:
+        reason = f"has {len(manifest.raters)} raters; the model was trained for {raters}"
+        raise ManifestError(manifest.root, [Problem(reason)])
+    return manifest

@@ -10,7 +10,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "monai_multirater"
 FLOORS = (
     {"votes", "_version"},
     {"fusion", "agreement", "ordinal", "calibration", "distribution", "resampling"},
-    {"transforms", "losses", "metrics", "handlers", "networks", "data"},
+    {"transforms", "losses", "metrics", "networks", "data"},
+    {"handlers"},
     {"visualize"},
     {"studies"},
     {"bundles"},

@@ -11,15 +11,15 @@ from monai.engines import PrepareBatch
 
 __all__ = ["PrepareVotes"]
 
-TARGET_KEYS = ("votes", "n_raters", "ratings", "rater_mask", "truth")
+TARGET_KEYS = ("votes", "n_raters", "ratings", "rater_mask", "truth", "case")
 
 
 class PrepareVotes(PrepareBatch):
     """Split a batch into the image and one label mapping, moved to the engine's device.
 
     The label is a mapping with those of ``votes [B, 1, *]``, ``n_raters [B]``, ``ratings [B, R, *]``,
-    ``rater_mask [B, R]`` and ``truth [B, 1, *]`` that the batch holds and ``keys`` names. The losses and metrics of
-    this package take such a mapping, so rater masks reach them through stock engines.
+    ``rater_mask [B, R]`` and ``truth [B, 1, *]`` that the batch holds and ``keys`` names, and of ``case`` (names). The
+    losses and metrics of this package take such a mapping, so rater masks reach them through stock engines.
 
     Args:
         keys: entries of the label.
@@ -42,12 +42,11 @@ class PrepareVotes(PrepareBatch):
         device: str | torch.device | None = None,
         non_blocking: bool = False,
         **kwargs: Any,
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor] | None]:
+    ) -> tuple[torch.Tensor, dict[str, Any] | None]:
         """Return ``(image, label)``; the label is None when the batch has none of the keys (inference)."""
         image = batchdata[self.image_key].to(device=device, non_blocking=non_blocking, **kwargs)
         label = {
-            key: batchdata[key].to(device=device, non_blocking=non_blocking)
-            for key in self.keys
-            if key in batchdata
+            key: value.to(device=device, non_blocking=non_blocking) if isinstance(value, torch.Tensor) else value
+            for key, value in ((key, batchdata[key]) for key in self.keys if key in batchdata)
         }
         return image, label or None

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compare ways to train on the same splits: train, evaluate, tabulate; resumable."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import ConfigWorkflow
+from tqdm.auto import tqdm
+
+__all__ = ["FOREGROUND_RULES", "Run", "compare_objectives", "run_once"]
+
+FOREGROUND_RULES = ("expected", "majority")
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: a manifest (its splits), an overlay (the method) and a seed.
+
+    Attributes:
+        manifest: the data set and its splits.
+        overlay: configuration file over ``train.json``; its stem names the method.
+        seed: seed of initialization, order and augmentation.
+        directory: where models and evaluations go.
+        options: further overrides for training, by configuration id.
+    """
+
+    manifest: Path
+    overlay: Path
+    seed: int
+    directory: Path
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def method(self) -> str:
+        """Name of the method."""
+        return self.overlay.stem
+
+    def summary(self, rule: str) -> Path:
+        """Return the file that exists when this run has been evaluated with a foreground rule."""
+        return self.directory / f"eval_{rule}" / "summary.json"
+
+
+def run_once(bundle: Path, run: Run, *, threads: int | None = None) -> Run:
+    """Train and evaluate one run; what is already there is not done again.
+
+    An interrupted training goes on from its last epoch. The test split is read only by the evaluation.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if all(run.summary(rule).is_file() for rule in FOREGROUND_RULES):
+        return run
+    common = {"bundle_root": str(bundle), "datalist": str(run.manifest), "make_phantoms": False}
+    finished = run.directory / "trained"
+    if not finished.is_file():
+        _workflow(
+            [bundle / "configs" / "train.json", run.overlay],
+            {**common, "output_dir": str(run.directory), "seed": run.seed, **run.options},
+        )
+        finished.touch()
+    for rule in FOREGROUND_RULES:
+        _workflow(
+            [bundle / "configs" / "evaluate.json"],
+            {
+                **common,
+                "model_dir": str(run.directory / "models"),
+                "output_dir": str(run.directory / f"eval_{rule}"),
+                "foreground_rule": rule,
+            },
+        )
+    return run
+
+
+def _workflow(configs: Iterable[Path], overrides: Mapping[str, Any]) -> None:
+    workflow = ConfigWorkflow(config_file=[str(c) for c in configs], logging_file=False, workflow_type=None, **overrides)
+    try:
+        workflow.initialize()
+        workflow.run()
+        workflow.finalize()
+    except SystemExit as error:
+        raise RuntimeError(str(error)) from error
+
+
+def compare_objectives(
+    manifests: Sequence[Path],
+    overlays: Sequence[Path],
+    *,
+    bundle: Path,
+    out: Path,
+    seeds: Sequence[int] = (0,),
+    options: Mapping[str, Any] | None = None,
+    jobs: int = 1,
+) -> list[Run]:
+    """Train and evaluate every combination of manifest, overlay and seed; return the runs that are finished.
+
+    Args:
+        manifests: data sets, or several splits of one.
+        overlays: one configuration file per method.
+        bundle: the bundle's directory.
+        out: ``out/<method>/<manifest>-<seed>/`` gets each run; a finished run is not repeated.
+        seeds: training seeds per manifest.
+        options: overrides for all trainings, for example ``{"max_epochs": 30}``.
+        jobs: processes side by side, one torch thread each when more than one.
+
+    Raises:
+        RuntimeError: naming the runs that failed, after all others are done.
+    """
+    runs = [
+        Run(m.resolve(), o.resolve(), s, out / o.stem / f"{m.parent.name}-{m.stem}-{s}", dict(options or {}))
+        for s in seeds
+        for m in manifests
+        for o in overlays
+    ]
+    failures: dict[str, BaseException] = {}
+    finished = []
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=8) as pool:
+        pending = {pool.submit(run_once, bundle.resolve(), run, threads=1 if jobs > 1 else None): run for run in runs}
+        for future in tqdm(as_completed(pending), total=len(runs), unit="run", desc="Comparing"):
+            run = pending[future]
+            if future.exception() is None:
+                finished.append(run)
+            else:
+                failures[str(run.directory)] = future.exception()  # type: ignore[assignment]
+    if failures:
+        lines = [f"  {name}: {error}" for name, error in failures.items()]
+        raise RuntimeError("\n".join([f"compare_objectives: {len(failures)} of {len(runs)} runs failed:", *lines]))
+    return finished
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """Return the summary that an evaluation wrote."""
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
