@@ -180,7 +180,7 @@ def phantoms(
     ] = 0.0,
     split: Annotated[
         tuple[float, float, float], typer.Option(help="Shares of training, validation and test.")
-    ] = (0.6, 0.15, 0.25),
+    ] = (0.6, 0.13, 0.27),
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same files.")] = 0,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace phantoms with other parameters.")
@@ -222,7 +222,8 @@ def _print_summary(path: Path) -> None:
         table.add_column(column, justify="right")
     parts = [*content.splits.values(), content.cases]
     table.add_row("cases", *(str(len(records)) for records in parts))
-    table.add_row("patients", *(str(len({r.group or ("", r.case) for r in records})) for records in parts))
+    if any(record.group is not None for record in content.cases):
+        table.add_row("groups", *(str(len({record.group for record in records})) for records in parts))
     for rater in content.raters:
         marked = [Counter(rater in record.ratings for record in records)[True] for records in parts]
         table.add_row(f"marked by {rater}", *(str(count) for count in marked))

@@ -129,17 +129,17 @@ def _check_arguments(
     if transfer not in TRANSFERS:
         raise ValueError(f"build_manifest: 'transfer' must be one of {TRANSFERS}, got {transfer!r}.")
     if threshold is not None and transfer != "copy":
-        raise ValueError("build_manifest: 'threshold' rewrites masks and needs transfer='copy'.")
+        raise ValueError("build_manifest: 'threshold' rewrites masks and needs transfer='copy' (--copy).")
     if transfer is None:
         if not root.is_relative_to(out.parent):
             raise ValueError(
                 f"build_manifest: paths may not leave the manifest's folder, and {out.parent} does not "
-                f"contain {root}; use transfer='copy' or 'link'."
+                f"contain {root}; use transfer='copy' or 'link' (--copy, --link)."
             )
         if not _is_writable(out.parent):
             raise ValueError(
                 f"build_manifest: {out.parent} cannot be written; choose 'out' in a folder of your own and "
-                "transfer='copy' or 'link'."
+                "transfer='copy' or 'link' (--copy, --link)."
             )
         if out.exists() and not overwrite:
             raise FileExistsError(f"build_manifest: {out} exists; pass overwrite to replace it.")

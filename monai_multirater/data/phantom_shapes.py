@@ -66,7 +66,7 @@ DEFAULT_RATERS: tuple[RaterStyle, ...] = (
     RaterStyle("careful", size_bias=0.00, boundary_noise=0.8, smoothness=0.30),
     RaterStyle("generous", size_bias=0.10, boundary_noise=1.0, smoothness=0.40),
     RaterStyle("tight", size_bias=-0.08, boundary_noise=1.0, smoothness=0.35),
-    RaterStyle("detailed", size_bias=-0.02, boundary_noise=1.1, smoothness=0.15),
+    RaterStyle("detailed", size_bias=-0.02, boundary_noise=1.1, smoothness=0.20),
     RaterStyle("hasty", size_bias=0.04, boundary_noise=1.6, smoothness=0.70, miss_rate=0.03),
     RaterStyle("rounded", size_bias=0.02, boundary_noise=0.9, smoothness=0.90),
     RaterStyle("cautious", size_bias=0.15, boundary_noise=1.2, smoothness=0.50),

@@ -47,7 +47,7 @@ def make_phantoms(
     size: int | None = None,
     raters: int | Sequence[RaterStyle] = 5,
     missing_rate: float = 0.0,
-    splits: Sequence[float] = (0.6, 2 / 15, 4 / 15),
+    splits: Sequence[float] = (0.6, 0.13, 0.27),
     seed: int = 0,
     overwrite: bool = False,
     progress: bool = True,

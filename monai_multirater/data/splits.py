@@ -19,10 +19,10 @@ def split_cases(
 ) -> dict[str, list[int]]:
     """Divide cases into named splits.
 
-    Cases of one group (a patient) never part. Groups are shuffled with ``seed`` and laid out stratum by
-    stratum; each in turn goes to the split that is furthest behind its share of all cases so far. Every
-    stratum is a contiguous stretch of that walk, so each split gets its share of each stratum, and of the whole, to
-    within about one group. A group belongs to the most frequent stratum of its cases.
+    Cases of one group (a patient) never part. Groups and strata are shuffled with ``seed``, groups are laid
+    out stratum by stratum, and each in turn goes to the split that is furthest behind its share so far. Every
+    stratum is a contiguous stretch of that walk, so each split gets its share of each stratum, and of the
+    whole, to within about one group. A group belongs to the most frequent stratum of its cases.
 
     Args:
         count: number of cases.
@@ -67,12 +67,13 @@ def split_cases(
 
 
 def _walk(units: list[list[int]], strata: Sequence[Hashable] | None, seed: int) -> list[list[int]]:
-    order = np.random.default_rng(seed).permutation(len(units))
-    shuffled = [units[i] for i in order]
+    generator = np.random.default_rng(seed)
+    shuffled = [units[i] for i in generator.permutation(len(units))]
     if strata is None:
         return shuffled
     stratum = {id(unit): Counter(strata[i] for i in unit).most_common(1)[0][0] for unit in shuffled}
-    rank = {value: position for position, value in enumerate(sorted(set(stratum.values()), key=repr))}
+    values = sorted(set(stratum.values()), key=repr)
+    rank = dict(zip(values, generator.permutation(len(values)).tolist(), strict=True))
     return sorted(shuffled, key=lambda unit: rank[stratum[id(unit)]])
 
 
