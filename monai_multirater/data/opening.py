@@ -15,10 +15,12 @@ import torch
 from monai_multirater.data.check import check_manifest
 from monai_multirater.data.datalist import Manifest, ManifestError, Problem, read_manifest
 from monai_multirater.data.phantoms import make_phantoms
-from monai_multirater.data.readers import read_image, read_mask
+from monai_multirater.data.readers import ITK_SUFFIXES, NIFTI_SUFFIXES, PILLOW_SUFFIXES, read_image, read_mask
 from monai_multirater.votes import count_votes
 
 logger = logging.getLogger(__name__)
+
+IMAGE_SUFFIXES = (*PILLOW_SUFFIXES, *NIFTI_SUFFIXES, *ITK_SUFFIXES)
 
 
 def open_manifest(
@@ -89,3 +91,18 @@ def level_frequencies(manifest: Manifest, split: str = "training") -> list[float
         levels = np.rint(np.arange(len(masks) + 1) * raters / len(masks)).astype(np.int64)
         np.add.at(totals, levels, counts)
     return [float(value) for value in totals / totals.sum()]
+
+
+def list_images(folder: str | Path) -> list[dict[str, str]]:
+    """Return the images of a folder as sample dictionaries, sorted by name.
+
+    Raises:
+        FileNotFoundError: the folder does not exist or holds no image of a known format.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise FileNotFoundError(f"list_images: there is no folder {root}.")
+    files = sorted(p for p in root.iterdir() if p.is_file() and p.name.lower().endswith(IMAGE_SUFFIXES))
+    if not files:
+        raise FileNotFoundError(f"list_images: {root} holds no image ({', '.join(IMAGE_SUFFIXES)}).")
+    return [{"image": str(path), "case": path.name} for path in files]

@@ -9,12 +9,15 @@ from monai_multirater.transforms.consensus import (
 )
 from monai_multirater.transforms.foreground import OrdinalToForeground, OrdinalToForegroundd
 from monai_multirater.transforms.load_sample import LoadImageRatersd
+from monai_multirater.transforms.maps import LevelMapsd, OrdinalToLevelsd
 from monai_multirater.transforms.mask_files import RaterMask, read_rater_mask
 from monai_multirater.transforms.pad import PadRaters, PadRatersd
+from monai_multirater.transforms.save import SaveMaps, SaveMapsd
 from monai_multirater.transforms.select import RandSelectRater, RandSelectRaterd, SelectRater, SelectRaterd
 from monai_multirater.transforms.stack import LoadRaters, LoadRatersd, StackRaters, StackRatersd
 
 __all__ = [
+    "LevelMapsd",
     "LoadImageRatersd",
     "LoadRaters",
     "LoadRatersd",
@@ -22,11 +25,14 @@ __all__ = [
     "OrdinalConsensusd",
     "OrdinalToForeground",
     "OrdinalToForegroundd",
+    "OrdinalToLevelsd",
     "PadRaters",
     "PadRatersd",
     "RandSelectRater",
     "RandSelectRaterd",
     "RaterMask",
+    "SaveMaps",
+    "SaveMapsd",
     "SelectRater",
     "SelectRaterd",
     "SoftConsensus",
