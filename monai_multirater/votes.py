@@ -39,19 +39,22 @@ def check_ratings(ratings: Tensor, rater_mask: Tensor | None = None, *, name: st
 
     Raises:
         TypeError: not a tensor, or neither bool nor integer.
-        ValueError: no or more than 64 raters, a mask of the wrong shape, nobody present in an item, or a value
-            other than 0 and 1 (a class label: see :func:`class_ratings`).
+        ValueError: no or more than 64 raters, a mask of the wrong shape, nobody present in an item, or a
+            value other than 0 and 1 (a class label: see :func:`class_ratings`).
     """
-    dim = _rater_axis(ratings, rater_mask, name)
+    dim = 1 if rater_mask is not None and rater_mask.ndim == 2 else 0
+    _check_stack(ratings, dim, name)
+    if rater_mask is not None:
+        rater_mask = _check_mask(rater_mask, ratings, dim)
     if ratings.dtype == torch.bool:
         return
     for r in range(ratings.shape[dim]):
         plane = ratings.select(dim, r)
         if rater_mask is not None:
-            plane = plane[rater_mask[:, r]] if dim else plane[rater_mask[r].expand(1)]
+            plane = plane[rater_mask[:, r]] if dim else plane[None][rater_mask[r : r + 1]]
         if plane.numel() and bool(((plane < 0) | (plane > 1)).any()):
             raise ValueError(
-                f"{name} must hold only 0 and 1. Got values from {plane.min().item()} to {plane.max().item()} "
+                f"{name} must hold only 0 and 1. Got {plane.min().item()} to {plane.max().item()} "
                 f"for rater {r}. Use class_ratings(labels, label) for class labels."
             )
 
@@ -75,9 +78,7 @@ def count_votes(ratings: Tensor, rater_mask: Tensor | None = None, *, dim: int =
     if rater_mask is not None:
         rater_mask = _check_mask(rater_mask, ratings, dim)
     planes = _as_bytes(ratings)
-    votes = torch.zeros(
-        [n for d, n in enumerate(ratings.shape) if d != dim], dtype=torch.uint8, device=ratings.device
-    )
+    votes = torch.zeros_like(planes.select(dim, 0), memory_format=torch.contiguous_format)
     for r in range(ratings.shape[dim]):
         if rater_mask is None:
             votes += planes.select(dim, r)
@@ -97,26 +98,23 @@ def encode_votes(ratings: Tensor, rater_mask: Tensor | None = None) -> Tensor:
         rater_mask: ``[R]`` bool; the bit of an absent rater is 0.
 
     Returns:
-        ``[*spatial]``: uint8 for R <= 8, int16 for R <= 15, int32 for R <= 31, int64 above (bit 63 is the sign).
+        ``[*spatial]``: uint8 for R <= 8, int16 for R <= 15, int32 for R <= 31, int64 above (bit 63 is the
+        sign).
 
     Raises:
         TypeError: floating-point ratings. ValueError: no or more than 64 raters, or a mask that does not fit.
     """
     _check_stack(ratings, 0, "ratings")
     raters, device = ratings.shape[0], ratings.device
-    present = (
-        list(range(raters))
-        if rater_mask is None
-        else [r for r, here in enumerate(_check_mask(rater_mask, ratings, 0).tolist()) if here]
-    )
+    here = [True] * raters if rater_mask is None else _check_mask(rater_mask, ratings, 0).tolist()
     planes = _as_bytes(ratings).reshape(raters, -1)
     codes = torch.zeros(planes.shape[1], dtype=_code_dtype(raters), device=device)
     for start in range(0, planes.shape[1], _BLOCK):
         part = codes[start : start + _BLOCK]
         for low in range(0, raters, 8):
             byte = part if raters <= 8 else torch.zeros(part.shape, dtype=torch.uint8, device=device)
-            for r in present:
-                if low <= r < low + 8:
+            for r in range(low, min(low + 8, raters)):
+                if here[r]:
                     byte.add_(planes[r, start : start + _BLOCK], alpha=1 << (r - low))
             if raters > 8:
                 part |= byte.to(part.dtype) << low
@@ -124,14 +122,14 @@ def encode_votes(ratings: Tensor, rater_mask: Tensor | None = None) -> Tensor:
 
 
 def class_ratings(labels: Tensor, label: int) -> Tensor:
-    """Binary ratings of one class, ``labels == label`` as uint8, of the shape of ``labels`` (``[R, *spatial]``)."""
+    """Binary ratings of one class: ``labels == label`` as uint8, ``[R, *spatial]``."""
     return labels.eq(label).view(torch.uint8)
 
 
 def vote_tables_by_class(
     labels: Tensor, classes: Iterable[int], rater_mask: Tensor | None = None
 ) -> dict[int, VoteTable]:
-    """One :class:`VoteTable` per class label of multi-class ratings ``[R, *spatial]``, one class in memory at a time."""
+    """One :class:`VoteTable` per class label of multi-class ratings ``[R, *spatial]``."""
     return {label: VoteTable.from_ratings(class_ratings(labels, label), rater_mask) for label in classes}
 
 
@@ -143,7 +141,8 @@ class VoteTable:
         patterns: int64 ``[P]``, ascending, only patterns that occur; bit r = rater r says foreground.
         counts: int64 ``[P]`` voxels with that pattern.
         raters: R, the number of raters of the data set, present or not.
-        present: bit mask (a Python integer) of the raters present; the bits of absent raters are 0 everywhere.
+        present: bit mask (a Python integer) of the raters present; the bits of absent raters are 0
+            everywhere.
 
     Tables over the same raters add: ``table_a + table_b`` counts the voxels of both cases.
     """
@@ -155,16 +154,12 @@ class VoteTable:
 
     @classmethod
     def from_ratings(cls, ratings: Tensor, rater_mask: Tensor | None = None) -> VoteTable:
-        """Count the patterns of ``ratings [R, *spatial]``; ``rater_mask [R]`` bool names the raters present."""
+        """Count the patterns of ``ratings [R, *spatial]`` of the raters in ``rater_mask [R]`` (bool)."""
         return cls.from_codes(encode_votes(ratings, rater_mask), ratings.shape[0], rater_mask)
 
     @classmethod
     def from_codes(cls, codes: Tensor, raters: int, rater_mask: Tensor | None = None) -> VoteTable:
-        """Count the patterns of a code volume of :func:`encode_votes`.
-
-        Raises:
-            ValueError: ``raters`` outside 1..64 or nobody present.
-        """
+        """Count the patterns of a code volume; ValueError for ``raters`` outside 1..64 or nobody present."""
         if not 1 <= raters <= MAX_RATERS:
             raise ValueError(f"VoteTable: raters must be in 1..{MAX_RATERS}. Got {raters}.")
         here = [True] * raters if rater_mask is None else rater_mask.tolist()
@@ -175,18 +170,15 @@ class VoteTable:
             patterns, counts = torch.unique(codes.to(torch.int64), return_counts=True)
         else:
             dense = torch.zeros(1 << raters, dtype=torch.int64, device=codes.device)
-            for block in codes.reshape(-1).split(_BLOCK):
-                dense += torch.bincount(block, minlength=1 << raters)
+            flat = codes.reshape(-1)
+            for start in range(0, flat.numel(), _BLOCK):
+                dense += torch.bincount(flat[start : start + _BLOCK], minlength=1 << raters)
             patterns = dense.nonzero().squeeze(1)
             counts = dense[patterns]
         return cls(patterns.cpu(), counts.cpu(), raters, present)
 
     def merge(self, other: VoteTable) -> VoteTable:
-        """Table of the voxels of both.
-
-        Raises:
-            ValueError: another number of raters, or other raters present (their patterns mean other things).
-        """
+        """Table of the voxels of both; ValueError if not the same raters are present in both."""
         if (self.raters, self.present) != (other.raters, other.present):
             raise ValueError(
                 "VoteTable.merge: both tables must have the same raters present. Got "
@@ -234,7 +226,7 @@ class VoteTable:
         return levels.index_add_(0, self.votes, self.counts)
 
     def gram(self) -> Tensor:
-        """int64 ``[R, R]``: voxels that both raters mark; the diagonal is each rater's volume, absent raters are 0."""
+        """int64 ``[R, R]``: voxels that both raters mark; volumes on the diagonal, 0 for absent raters."""
         bits = self.bits.to(torch.int64)
         return bits.T @ (bits * self.counts[:, None])
 
@@ -253,8 +245,8 @@ class VoteTable:
         """
         if values.shape != self.patterns.shape:
             raise ValueError(
-                f"VoteTable.expand: values must have one entry per pattern, shape {tuple(self.patterns.shape)}. "
-                f"Got {tuple(values.shape)}."
+                f"VoteTable.expand: values must have shape {tuple(self.patterns.shape)}, one per "
+                f"pattern. Got {tuple(values.shape)}."
             )
         values, patterns = values.to(codes.device), self.patterns.to(codes.device)
         out = torch.empty(codes.numel(), dtype=values.dtype, device=codes.device)
@@ -321,11 +313,3 @@ def _check_mask(rater_mask: Tensor, ratings: Tensor, dim: int) -> Tensor:
             "rater_mask must have at least one rater present in every item. Got an item with none."
         )
     return rater_mask.to(ratings.device).as_subclass(Tensor)
-
-
-def _rater_axis(ratings: Tensor, rater_mask: Tensor | None, name: str) -> int:
-    dim = 1 if rater_mask is not None and rater_mask.ndim == 2 else 0
-    _check_stack(ratings, dim, name)
-    if rater_mask is not None:
-        _check_mask(rater_mask, ratings, dim)
-    return dim

@@ -43,8 +43,8 @@ def majority(
     Args:
         ratings: ``[R, *spatial]`` zeros and ones, bool or integer.
         rater_mask: ``[R]`` bool, True = present.
-        ties: label where exactly half say so: ``"background"``, ``"foreground"``, or ``"random"``, a fair coin for
-            each tied voxel.
+        ties: label where exactly half say so: ``"background"``, ``"foreground"``, or ``"random"``, a fair
+            coin for each tied voxel.
         generator: source of the coins on the CPU, required by ``"random"``.
 
     Returns:

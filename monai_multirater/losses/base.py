@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all losses on votes share: reading the target, precision, reduction, and scores of level distributions."""
+"""What all losses on votes share: target, precision, reduction, and scores of level distributions."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from monai_multirater.losses.targets import read_target
 from monai_multirater.ordinal.distribution import LevelDistribution
-from monai_multirater.ordinal.encoding import full_precision, score_by_count
+from monai_multirater.ordinal.encoding import full_precision, nearest_levels, score_by_count
 from monai_multirater.ordinal.families import get_family
 from monai_multirater.ordinal.foreground import check_ties
 from monai_multirater.ordinal.scores import SCORES
+from monai_multirater.ordinal.softmax_kernels import can_fuse, softmax_scores
 
 __all__ = ["OrdinalLoss", "VoteLoss"]
 
@@ -25,20 +26,21 @@ class VoteLoss(nn.Module):
     """Base of the losses: ``loss(outputs, target, rater_mask=None, n_raters=None)``.
 
     * ``outputs``: ``[B, C, *spatial]``, C as ``family`` says (``FAMILIES[family].channels(raters)``).
-    * ``target``: votes ``[B, 1, *spatial]`` with ``n_raters [B]`` (R by default); or ratings ``[B, R, *spatial]`` with
-      ``rater_mask [B, R]`` (all present by default); or a mapping with ``votes`` and ``n_raters``, or ``ratings`` and
-      ``rater_mask``, which is how a trainer hands a batch over. With R = 1 both readings are the same.
+    * ``target``: votes ``[B, 1, *spatial]`` with ``n_raters [B]`` (R by default); or ratings ``[B, R,
+      *spatial]`` with ``rater_mask [B, R]`` (all present by default); or a mapping with ``votes`` and
+      ``n_raters``, or ``ratings`` and ``rater_mask``, which is how a trainer hands a batch over. With R = 1
+      both readings are the same.
 
-    The loss is computed in float32 (float64 for float64 outputs), also under autocast. ``mean`` is over voxels, each
-    item of a batch weighing the same whatever its raters.
+    The loss is computed in float32 (float64 for float64 outputs), also under autocast. ``mean`` is over
+    voxels, each item of a batch weighing the same whatever its raters.
 
     Args:
         raters: R of the data set.
         reduction: ``"mean"``, ``"sum"`` or ``"none"`` (``[B, 1, *spatial]``).
 
     Raises:
-        ValueError: unknown reduction, raters outside 1..64; when called: channels, shapes or votes that do not fit,
-            or an item without rater.
+        ValueError: unknown reduction, raters outside 1..64; when called: channels, shapes or votes that do
+            not fit, or an item without rater.
     """
 
     family: str
@@ -65,8 +67,8 @@ class VoteLoss(nn.Module):
         channels = get_family(self.family).channels(self.raters)
         if outputs.ndim < 2 or outputs.shape[1] != channels:
             raise ValueError(
-                f"{type(self).__name__}: outputs of family {self.family!r} for {self.raters} raters must have "
-                f"{channels} channels. Got shape {tuple(outputs.shape)}."
+                f"{type(self).__name__}: outputs of family {self.family!r} for {self.raters} raters must "
+                f"have {channels} channels. Got shape {tuple(outputs.shape)}."
             )
         votes, counts = read_target(
             target, rater_mask, n_raters, outputs=outputs, raters=self.raters, name=type(self).__name__
@@ -97,13 +99,14 @@ class OrdinalLoss(VoteLoss):
         ties: what ``majority_ce`` makes of a tie: ``"background"``, ``"foreground"`` or ``"half"``.
         exponent: of ``earth_mover``.
         margin: of ``unimodality``.
-        missing: items with r < R raters: ``"thin"`` scores the distribution of the votes of r random raters of the R
-            (exact for exchangeable raters), ``"nearest"`` takes the nearest level of R as the target.
+        missing: items with r < R raters: ``"thin"`` scores the distribution of the votes of r random raters
+            of the R (exact for exchangeable raters), ``"nearest"`` takes the nearest level of R as the
+            target.
         reduction: see :class:`VoteLoss`.
 
     Raises:
-        ValueError: unknown family, score, ties, missing or reduction; a score of single levels for a family that can
-            leave levels empty (its loss would be infinite).
+        ValueError: unknown family, score, ties, missing or reduction; a score of single levels for a family
+            that can leave levels empty (its loss would be infinite).
     """
 
     def __init__(
@@ -130,8 +133,8 @@ class OrdinalLoss(VoteLoss):
                 raise ValueError(f"{name}: scores must be among {sorted(SCORES)}. Got {score!r}.")
             if SCORES[score].reads_levels and not get_family(family).positive_levels:
                 raise ValueError(
-                    f"{name}: score {score!r} reads single levels, which family {family!r} can leave empty. Use "
-                    "'ranked_log' or another family."
+                    f"{name}: score {score!r} reads single levels, which family {family!r} can leave empty. "
+                    "Use 'ranked_log' or another family."
                 )
         self.missing, self.normalize, self.ties = missing, normalize, ties
         self.options: dict[str, dict[str, Any]] = {
@@ -148,10 +151,26 @@ class OrdinalLoss(VoteLoss):
             f"raters={self.raters}, family={self.family!r}, scores={self.weights}, missing={self.missing!r}"
         )
 
+    def _reduced(self, outputs: Tensor, votes: Tensor, counts: list[int]) -> Tensor:
+        if self.missing == "nearest" and min(counts) < self.raters:
+            votes, counts = (
+                nearest_levels(votes, torch.tensor(counts), self.raters),
+                [self.raters] * len(votes),
+            )
+        if self.family == "softmax" and can_fuse(self.weights, counts, self.ties):
+            return softmax_scores(
+                outputs,
+                votes,
+                self.weights,
+                counts,
+                normalize=self.normalize,
+                ties=self.ties,
+                reduction=self.reduction,
+            )
+        return super()._reduced(outputs, votes, counts)
+
     def _values(self, outputs: Tensor, votes: Tensor, counts: list[int]) -> Tensor:
-        return score_by_count(
-            self._score, outputs, votes, raters=self.raters, n_raters=counts, missing=self.missing
-        )
+        return score_by_count(self._score, outputs, votes, raters=self.raters, n_raters=counts)
 
     def _score(self, outputs: Tensor, votes: Tensor, present: int) -> Tensor:
         dist = get_family(self.family).distribution(outputs, self.raters)

@@ -9,7 +9,8 @@ __all__ = ["BetaBinomialLoss"]
 
 
 class BetaBinomialLoss(OrdinalLoss):
-    """Negative log-likelihood of k of r votes under a beta-binomial of two outputs, logit mean and log concentration.
+    """Negative log-likelihood of k of r votes under a beta-binomial of two outputs, logit mean and log
+    concentration.
 
     Exact for any number of raters present: nothing depends on R. See
     :mod:`monai_multirater.ordinal.beta_binomial`.

@@ -11,7 +11,8 @@ __all__ = ["CORALLoss", "CORNLoss", "CumulativeLinkLoss"]
 class CORALLoss(OrdinalLoss):
     """Binary cross-entropy of ``P(votes > k) = sigmoid(z_k)`` at every cut point, mean over cut points.
 
-    Outputs are R cumulative logits ``z_k = f + b_k``. Source: Cao et al. 2020, doi:10.1016/j.patrec.2020.11.008.
+    Outputs are R cumulative logits ``z_k = f + b_k``. Source: Cao et al. 2020,
+    doi:10.1016/j.patrec.2020.11.008.
     """
 
     def __init__(self, raters: int, *, missing: str = "thin", reduction: str = "mean") -> None:
@@ -21,8 +22,8 @@ class CORALLoss(OrdinalLoss):
 class CORNLoss(OrdinalLoss):
     """Negative log-likelihood of R conditional logits ``P(votes > k | votes > k - 1) = sigmoid(z_k)``.
 
-    The same sum of conditional cross-entropies as Shi, Cao, Raschka 2021 (arXiv:2111.08851), per voxel; they divide by
-    the number of conditional examples instead of voxels.
+    The same sum of conditional cross-entropies as Shi, Cao, Raschka 2021 (arXiv:2111.08851), per voxel; they
+    divide by the number of conditional examples instead of voxels.
     """
 
     def __init__(self, raters: int, *, missing: str = "thin", reduction: str = "mean") -> None:
@@ -32,8 +33,8 @@ class CORNLoss(OrdinalLoss):
 class CumulativeLinkLoss(OrdinalLoss):
     """Negative log-likelihood of the cumulative link model, ``P(votes > k) = link(f - theta_k)``.
 
-    Outputs are R values ``z_k = f - theta_k`` in descending order; a level between two equal values has probability 0
-    and an infinite loss, hence the ordered thresholds of the head. Source: McCullagh 1980,
+    Outputs are R values ``z_k = f - theta_k`` in descending order; a level between two equal values has
+    probability 0 and an infinite loss, hence the ordered thresholds of the head. Source: McCullagh 1980,
     doi:10.1111/j.2517-6161.1980.tb01109.x.
 
     Args:

@@ -18,7 +18,10 @@ class LevelCrossEntropyLoss(OrdinalLoss):
 
 
 class EarthMoverLoss(OrdinalLoss):
-    """``sum_k |P(level <= k) - 1[votes <= k]|^exponent / (R + 1)``: see :func:`~monai_multirater.ordinal.earth_mover_score`."""
+    """``sum_k |P(level <= k) - 1[votes <= k]|^exponent / (R + 1)``.
+
+    See :func:`~monai_multirater.ordinal.earth_mover_score`.
+    """
 
     def __init__(
         self,

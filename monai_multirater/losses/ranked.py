@@ -9,7 +9,10 @@ __all__ = ["RPSBCELoss", "RankedLogarithmicLoss", "RankedProbabilityScoreLoss"]
 
 
 class RankedProbabilityScoreLoss(OrdinalLoss):
-    """Ranked probability score of R + 1 level logits: see :func:`~monai_multirater.ordinal.ranked_probability_score`."""
+    """Ranked probability score of R + 1 level logits.
+
+    See :func:`~monai_multirater.ordinal.ranked_probability_score`.
+    """
 
     def __init__(
         self,
@@ -28,8 +31,8 @@ class RankedProbabilityScoreLoss(OrdinalLoss):
 class RPSBCELoss(OrdinalLoss):
     """``BCE + lambda_rps * RPS``: majority cross-entropy and ranked probability score of R + 1 level logits.
 
-    The foreground confidence of the BCE is the sum of the probabilities of majority levels, its label the majority of
-    the raters present. The RPS is divided by the number of cut points unless ``normalize=False``.
+    The foreground confidence of the BCE is the sum of the probabilities of majority levels, its label the
+    majority of the raters present. The RPS is divided by the number of cut points unless ``normalize=False``.
 
     Args:
         raters: R of the data set.
@@ -61,8 +64,8 @@ class RPSBCELoss(OrdinalLoss):
 class RankedLogarithmicLoss(OrdinalLoss):
     """Ranked logarithmic score, plus ``bce_weight`` times the majority cross-entropy.
 
-    See :func:`~monai_multirater.ordinal.ranked_logarithmic_score`. The majority cross-entropy is the term of one cut
-    point, so ``bce_weight`` says how much more that cut point weighs than the others.
+    See :func:`~monai_multirater.ordinal.ranked_logarithmic_score`. The majority cross-entropy is the term of
+    one cut point, so ``bce_weight`` says how much more that cut point weighs than the others.
     """
 
     def __init__(

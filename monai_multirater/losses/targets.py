@@ -28,8 +28,8 @@ def read_target(
 
     Raises:
         TypeError: a target that is neither tensor nor mapping.
-        ValueError: a mapping without ``votes`` or ``ratings``, shapes that do not fit the outputs, votes that are no
-            whole numbers in 0..n_raters, or an item without rater.
+        ValueError: a mapping without ``votes`` or ``ratings``, shapes that do not fit the outputs, votes that
+            are no whole numbers in 0..n_raters, or an item without rater.
     """
     is_ratings: bool | None = None
     if isinstance(target, Mapping):
@@ -41,23 +41,18 @@ def read_target(
         target = target["ratings" if is_ratings else "votes"]
     if not isinstance(target, Tensor):
         raise TypeError(f"{name}: target must be a tensor or a mapping. Got {type(target).__name__}.")
-    planes = target.shape[1] if target.ndim > 1 else 0
-    if is_ratings is None:
-        is_ratings = planes != 1
-    allowed = range(1, raters + 1) if is_ratings and planes != raters else (raters if is_ratings else 1,)
-    if planes not in allowed or target.shape[0] != outputs.shape[0] or target.shape[2:] != outputs.shape[2:]:
+    votes = _whole(target.as_subclass(Tensor), name)
+    planes = votes.shape[1] if votes.ndim > 1 else 0
+    fits = planes == (raters if is_ratings else 1) or (is_ratings is None and planes == raters)
+    if not fits or votes.shape[0] != outputs.shape[0] or votes.shape[2:] != outputs.shape[2:]:
         raise ValueError(
-            f"{name}: target must be votes [B, 1, *spatial] or ratings [B, {raters}, *spatial] for outputs of shape "
-            f"{tuple(outputs.shape)}. Got shape {tuple(target.shape)}."
+            f"{name}: target must be votes [B, 1, *spatial] or ratings [B, {raters}, *spatial] for outputs "
+            f"of shape {tuple(outputs.shape)}. Got shape {tuple(votes.shape)}."
         )
-    target = _whole(target.as_subclass(Tensor), name)
-    if rater_mask is not None:
-        n_raters = rater_mask.sum(-1) if n_raters is None or is_ratings else n_raters
-    if is_ratings:
-        votes = count_votes(target, rater_mask, dim=1).unsqueeze(1)
-        n_raters = planes if n_raters is None else n_raters
-    else:
-        votes = target
+    if rater_mask is not None and (n_raters is None or is_ratings):
+        n_raters = rater_mask.sum(-1)
+    if is_ratings or planes > 1:
+        votes = count_votes(votes, rater_mask, dim=1).unsqueeze(1)
     counts = count_list(n_raters, len(votes), raters)
     _check_range(votes, counts, name)
     return votes.to(outputs.device), counts
@@ -82,5 +77,5 @@ def _check_range(votes: Tensor, counts: list[int], name: str) -> None:
     for item, (low, high, count) in enumerate(zip(lowest, highest, counts, strict=True)):
         if low < 0 or high > count:
             raise ValueError(
-                f"{name}: votes of item {item} must be in 0..{count}, the raters present. Got {low} to {high}."
+                f"{name}: votes of item {item} must be in 0..{count} raters present. Got {low} to {high}."
             )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ordinal consensus: families turn network outputs into level probabilities, scores compare these with votes."""
+"""Ordinal consensus: families turn outputs into level probabilities, scores compare these with votes."""
 
 from monai_multirater.ordinal.beta_binomial import beta_binomial_log_levels, beta_binomial_log_likelihood
 from monai_multirater.ordinal.distribution import LevelDistribution

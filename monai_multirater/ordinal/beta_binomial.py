@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Beta-binomial vote likelihood: two outputs per voxel that predict the votes of any number of raters.
 
-Each voxel has a foreground probability drawn from a beta distribution of mean mu and concentration nu = a + b, and
-every rater votes with that probability. So ``P(k of n) = C(n, k) B(k + a, n - k + b) / B(a, b)``, a = mu nu,
-b = (1 - mu) nu. It is closed under leaving raters out, therefore missing raters need no correction.
+Each voxel has a foreground probability drawn from a beta distribution of mean mu and concentration nu = a +
+b, and every rater votes with that probability. So ``P(k of n) = C(n, k) B(k + a, n - k + b) / B(a, b)``, a =
+mu nu, b = (1 - mu) nu. It is closed under leaving raters out, therefore missing raters need no correction.
 
 For whole n the ratio of beta functions is a product, ``prod_{i<k} (mu + i/nu) prod_{i<n-k} (1 - mu + i/nu) /
-prod_{i<n} (1 + i/nu)``, whose logarithms are exact where differences of ``lgamma`` cancel: for nu to infinity the
-terms i/nu vanish and the binomial remains.
+prod_{i<n} (1 + i/nu)``, whose logarithms are exact where differences of ``lgamma`` cancel: for nu to infinity
+the terms i/nu vanish and the binomial remains.
 """
 
 from __future__ import annotations

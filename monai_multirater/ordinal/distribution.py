@@ -42,7 +42,8 @@ class LevelDistribution:
     Attributes (each computed once, on first use):
         log_levels: ``log P(level = k)``, ``[B, n + 1, *spatial]``.
         levels: ``P(level = k)``.
-        log_cuts: ``log P(level <= k)`` and ``log P(level > k)`` at the cut points, two tensors ``[B, n, *spatial]``.
+        log_cuts: ``log P(level <= k)`` and ``log P(level > k)`` at the cut points, two tensors ``[B, n,
+            *spatial]``.
         below: ``P(level <= k)``, ``[B, n, *spatial]``.
     """
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ordinal consensus labels, and what becomes of them when raters are missing.
 
-The ordinal consensus level of a voxel is the number of raters who mark it, an integer 0..R. When only r of the R
-raters marked a case, its votes lie in 0..r. Raters being exchangeable, the r present are a random subset of the R:
-given level k, the votes are hypergeometric, ``T[v, k] = C(k, v) C(R - k, r - v) / C(R, r)``. So a predicted level
-distribution is *thinned*, exactly, to a distribution of votes before it is scored.
+The ordinal consensus level of a voxel is the number of raters who mark it, an integer 0..R. When only r of
+the R raters marked a case, its votes lie in 0..r. Raters being exchangeable, the r present are a random
+subset of the R: given level k, the votes are hypergeometric, ``T[v, k] = C(k, v) C(R - k, r - v) / C(R, r)``.
+So a predicted level distribution is *thinned*, exactly, to a distribution of votes before it is scored.
 """
 
 from __future__ import annotations
@@ -117,7 +117,8 @@ def _apply(matrix: Tensor, values: Tensor) -> Tensor:
 
 
 def thin_levels(probs: Tensor, present: int) -> Tensor:
-    """Distribution of the votes of ``present`` of R exchangeable raters, given the distribution of their level.
+    """Distribution of the votes of ``present`` of R exchangeable raters, given the distribution of their
+    level.
 
     Args:
         probs: ``[B, R + 1, *spatial]`` level probabilities.
@@ -134,13 +135,13 @@ def thin_levels(probs: Tensor, present: int) -> Tensor:
 
 
 def thin_cuts(below: Tensor, present: int) -> Tensor:
-    """As :func:`thin_levels` for cumulative probabilities ``[B, R, *]`` at the cut points: ``[B, r, *]``."""
+    """As :func:`thin_levels` for cumulative probabilities at cut points: ``[B, R, *]`` to ``[B, r, *]``."""
     raters = below.shape[1]
     return below if present == raters else _apply(_cut_thinning(raters, present), below)
 
 
 def thin_log(log_values: Tensor, present: int, *, cuts: bool) -> Tensor:
-    """As :func:`thin_levels` (``cuts=False``) or :func:`thin_cuts` on logarithms, without leaving log space."""
+    """As :func:`thin_levels` (``cuts=False``) or :func:`thin_cuts`, on logarithms and in log space."""
     raters = log_values.shape[1] - (0 if cuts else 1)
     if present == raters:
         return log_values
@@ -153,7 +154,8 @@ def thin_log(log_values: Tensor, present: int, *, cuts: bool) -> Tensor:
 
 
 def nearest_levels(votes: Tensor, present: int | Tensor, raters: int) -> Tensor:
-    """Level of ``raters`` nearest to ``votes`` of ``present`` (half up): the simple, inexact way to miss raters.
+    """Level of ``raters`` nearest to ``votes`` of ``present`` (half up): the simple, inexact way to miss
+    raters.
 
     Args:
         votes: ``[B, 1, *spatial]`` integers.
@@ -185,8 +187,8 @@ def score_by_count(
         votes: ``[B, 1, *spatial]``.
         raters: R of the predictions.
         n_raters: raters present, one number or one per item; R by default.
-        missing: ``"thin"`` scores each item on the votes its raters could give; ``"nearest"`` maps the votes to
-            the nearest level of R first.
+        missing: ``"thin"`` scores each item on the votes its raters could give; ``"nearest"`` maps the votes
+            to the nearest level of R first.
 
     Returns:
         ``[B, 1, *spatial]`` in the order of the batch.

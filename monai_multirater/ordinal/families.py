@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Families: how network outputs become a distribution over the levels 0..R.
 
-A family is a pure function of the outputs ``[B, C, *spatial]``; biases and ordered thresholds that are shared by all
-voxels live in the network's head. Every family computes in float32 at least, in log space, so that a confident wrong
-prediction keeps a finite loss and gradient.
+A family is a pure function of the outputs ``[B, C, *spatial]``; biases and ordered thresholds that are shared
+by all voxels live in the network's head. Every family computes in float32 at least, in log space, so that a
+confident wrong prediction keeps a finite loss and gradient.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ class OrdinalFamily(ABC):
 
     Attributes:
         name: its key in ``FAMILIES``.
-        any_raters: the same outputs predict the votes of any number of raters (the channels do not depend on R).
+        any_raters: the same outputs predict the votes of any number of raters (the channels do not depend on
+            R).
         positive_levels: no level ever has probability 0, so that the logarithmic score of levels is finite.
     """
 
@@ -51,8 +52,8 @@ class OrdinalFamily(ABC):
             raise ValueError(f"{self.name}: raters must be at least 1. Got {raters}.")
         if outputs.ndim < 2 or outputs.shape[1] != self.channels(raters):
             raise ValueError(
-                f"{self.name}: outputs for {raters} raters must have {self.channels(raters)} channels along axis 1. "
-                f"Got shape {tuple(outputs.shape)}."
+                f"{self.name}: outputs for {raters} raters must have {self.channels(raters)} channels along "
+                f"axis 1. Got shape {tuple(outputs.shape)}."
             )
         outputs = outputs.as_subclass(Tensor)
         return self._distribution(outputs.to(torch.promote_types(outputs.dtype, torch.float32)), raters)
@@ -87,10 +88,11 @@ class Softmax(OrdinalFamily):
 class Cumulative(OrdinalFamily):
     """R cumulative values: ``P(level > k) = link(z_k)``, ``P(k) = link(z_{k-1}) - link(z_k)``.
 
-    ``coral``: logistic link, ``z_k = f + b_k`` with free biases (Cao et al. 2020, doi:10.1016/j.patrec.2020.11.008);
-    ``cumulative_logit`` and ``cumulative_probit``: ``z_k = f - theta_k`` with ordered thresholds (McCullagh 1980,
-    doi:10.1111/j.2517-6161.1980.tb01109.x). Values that are not in descending order are made so by the cumulative
-    minimum for levels, hence a level can have probability 0; scores of the cut points read z as it is.
+    ``coral``: logistic link, ``z_k = f + b_k`` with free biases (Cao et al. 2020,
+    doi:10.1016/j.patrec.2020.11.008); ``cumulative_logit`` and ``cumulative_probit``: ``z_k = f - theta_k``
+    with ordered thresholds (McCullagh 1980, doi:10.1111/j.2517-6161.1980.tb01109.x). Values that are not in
+    descending order are made so by the cumulative minimum for levels, hence a level can have probability 0;
+    scores of the cut points read z as it is.
     """
 
     def __init__(self, name: str, link: str, *, positive_levels: bool) -> None:
@@ -116,7 +118,7 @@ class Cumulative(OrdinalFamily):
 
 
 def _log_logistic_step(upper: Tensor, lower: Tensor) -> Tensor:
-    """``log(sigmoid(upper) - sigmoid(lower))`` = log sigmoid(upper) sigmoid(-lower) (1 - exp(lower - upper))."""
+    """Log of sigmoid(upper) - sigmoid(lower) = sigmoid(upper) sigmoid(-lower) (1 - exp(lower - upper))."""
     return logsigmoid(upper) + logsigmoid(-lower) + log1mexp(upper - lower)
 
 
@@ -150,7 +152,7 @@ class Corn(OrdinalFamily):
 
 
 class BetaBinomial(OrdinalFamily):
-    """Two outputs, logit of the mean and logarithm of the concentration: beta-binomial votes of any number of raters."""
+    """Two outputs, logit of the mean and logarithm of the concentration: beta-binomial votes for any R."""
 
     name = "beta_binomial"
     any_raters = True
@@ -167,7 +169,7 @@ class BetaBinomial(OrdinalFamily):
 
 
 class Binary(OrdinalFamily):
-    """One logit: every rater votes independently with probability ``sigmoid(outputs)``, binomial levels for any R."""
+    """One logit: raters vote independently with probability ``sigmoid(outputs)``; binomial for any R."""
 
     name = "binary"
     any_raters = True

@@ -18,7 +18,7 @@ def check_ties(ties: str) -> None:
 
 
 def majority_cuts(raters: int, ties: str) -> tuple[int, ...]:
-    """Cut points k whose mean ``P(level > k)`` is the majority probability: two for an even R with ``half``."""
+    """Cut points k whose mean ``P(level > k)`` is the majority probability: two for even R with ``half``."""
     check_ties(ties)
     upper = raters // 2
     if raters % 2 or ties == "background":
@@ -31,9 +31,10 @@ def foreground_probability(
 ) -> Tensor:
     """Foreground probability of a distribution over levels.
 
-    ``majority``: probability that more than half of the raters say foreground, ``sum_{k > R/2} p_k``; for even R the
-    level R/2 counts as ``ties`` says (nothing, all, or half of it). ``expected``: expected fraction of raters who say
-    foreground, ``sum_k k p_k / R``; this is what calibration against the votes of raters compares with.
+    ``majority``: probability that more than half of the raters say foreground, ``sum_{k > R/2} p_k``; for
+    even R the level R/2 counts as ``ties`` says (nothing, all, or half of it). ``expected``: expected
+    fraction of raters who say foreground, ``sum_k k p_k / R``; this is what calibration against the votes of
+    raters compares with.
 
     Args:
         probs: level probabilities, ``[B, R + 1, *spatial]`` (``dim=1``) or ``[R + 1, *spatial]`` (``dim=0``).
@@ -83,13 +84,13 @@ def majority_labels(votes: Tensor, n_raters: int | Tensor, *, ties: str = "backg
 
 
 def level_entropy(probs: Tensor, *, dim: int = 1) -> Tensor:
-    """Shannon entropy of the level, ``-sum_k p_k log p_k`` in nats, one channel along ``dim``; 0 where one is sure."""
+    """Entropy of the level, ``-sum_k p_k log p_k`` in nats, one channel along ``dim``; 0 for a sure level."""
     _raters(probs, dim)
     return torch.special.entr(probs).sum(dim, keepdim=True)
 
 
 def vote_variance(probs: Tensor, *, dim: int = 1) -> Tensor:
-    """Variance of the fraction of raters who say foreground, ``sum_k p_k (k/R - m)^2`` with m its mean; 0 to 1/4."""
+    """Variance of the fraction of foreground votes, ``sum_k p_k (k/R - m)^2`` with m its mean; 0 to 1/4."""
     raters = _raters(probs, dim)
     fraction = _along(torch.arange(raters + 1, dtype=probs.dtype, device=probs.device) / raters, probs, dim)
     mean = (probs * fraction).sum(dim, keepdim=True)

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scores: how well a distribution over levels predicted the votes, per voxel, lower is better.
 
-All have one interface: ``score(probs, votes, *, n_raters=None, missing="thin", log=False)`` with level probabilities
-``[B, R + 1, *spatial]`` (log-probabilities with ``log=True``, the stable way), votes ``[B, 1, *spatial]`` in
-0..n_raters, and values ``[B, 1, *spatial]``. Items with r < R raters present are scored on the r + 1 counts that their
-raters could give, after exact thinning (``missing="thin"``), or on the nearest of the R + 1 levels (``"nearest"``).
+All have one interface: ``score(probs, votes, *, n_raters=None, missing="thin", log=False)`` with level
+probabilities ``[B, R + 1, *spatial]`` (log-probabilities with ``log=True``, the stable way), votes ``[B, 1,
+*spatial]`` in 0..n_raters, and values ``[B, 1, *spatial]``. Items with r < R raters present are scored on the
+r + 1 counts that their raters could give, after exact thinning (``missing="thin"``), or on the nearest of the
+R + 1 levels (``"nearest"``).
 """
 
 from __future__ import annotations
@@ -137,17 +138,18 @@ def ranked_probability_score(
         probs: ``[B, R + 1, *spatial]`` level probabilities.
         votes: ``[B, 1, *spatial]`` integers.
         n_raters: raters present, one number or ``[B]``; R by default.
-        normalize: divide by the number of cut points, so that scores compare across numbers of raters; in [0, 1].
+        normalize: divide by the number of cut points, so that scores compare across numbers of raters; in [0,
+            1].
         missing: ``"thin"`` or ``"nearest"``, see the module.
         log: ``probs`` are logarithms.
 
     Returns:
         ``[B, 1, *spatial]``.
 
-    Strictly proper. With equal mass on the observed level and equal expected distance from it, it prefers errors on
-    both sides to errors on one side: for votes 1 of 3, (.2, .6, .2, 0) scores .08 and (0, .6, .4, 0) scores .16
-    before division. Galdran 2023 (arXiv:2309.08701) calls this a flaw and squares the sum of absolute differences
-    instead, which is ``((R + 1) * earth_mover_score(..., exponent=1))^2``.
+    Strictly proper. With equal mass on the observed level and equal expected distance from it, it prefers
+    errors on both sides to errors on one side: for votes 1 of 3, (.2, .6, .2, 0) scores .08 and (0, .6, .4,
+    0) scores .16 before division. Galdran 2023 (arXiv:2309.08701) calls this a flaw and squares the sum of
+    absolute differences instead, which is ``((R + 1) * earth_mover_score(..., exponent=1))^2``.
 
     Source: Epstein 1969, doi:10.1175/1520-0450(1969)008<0985:ASSFPF>2.0.CO;2.
     """
@@ -163,10 +165,11 @@ def ranked_logarithmic_score(
     missing: str = "thin",
     log: bool = False,
 ) -> Tensor:
-    """Ranked logarithmic score: binary cross-entropy of the cumulative probability at each of the R cut points.
+    """Ranked logarithmic score: binary cross-entropy of the cumulative probability at each of the R cut
+    points.
 
-    ``-sum_{k<R} log P(level is on the side of the votes at cut point k)``, divided by R with ``normalize``. Strictly
-    proper, infinite when a side that occurs had probability 0. Arguments and shapes as
+    ``-sum_{k<R} log P(level is on the side of the votes at cut point k)``, divided by R with ``normalize``.
+    Strictly proper, infinite when a side that occurs had probability 0. Arguments and shapes as
     :func:`ranked_probability_score`.
 
     Source: Toedter, Ahrens 2012 (the ignorance version of the ranked score), doi:10.1175/MWR-D-11-00266.1.
@@ -182,7 +185,7 @@ def level_cross_entropy(
     missing: str = "thin",
     log: bool = False,
 ) -> Tensor:
-    """Logarithmic score of the level, ``-log P(level = votes)``: strictly proper, blind to the order of levels."""
+    """Logarithmic score of the level, ``-log P(level = votes)``: strictly proper, blind to order."""
     return _score_levels("level_ce", probs, votes, n_raters, missing, log)
 
 
@@ -197,9 +200,9 @@ def earth_mover_score(
 ) -> Tensor:
     """Earth mover's distance to the votes, ``sum_{k<R} |P(level <= k) - 1[votes <= k]|^exponent / (R + 1)``.
 
-    ``exponent=2`` is the squared earth mover's loss of Hou et al. 2016 (arXiv:1611.05916): the ranked probability
-    score times ``R / (R + 1)``, strictly proper. ``exponent=1`` is the expected distance to the votes: it is smallest
-    for all mass on the median and therefore no proper score.
+    ``exponent=2`` is the squared earth mover's loss of Hou et al. 2016 (arXiv:1611.05916): the ranked
+    probability score times ``R / (R + 1)``, strictly proper. ``exponent=1`` is the expected distance to the
+    votes: it is smallest for all mass on the median and therefore no proper score.
     """
     return _score_levels("earth_mover", probs, votes, n_raters, missing, log, exponent=exponent)
 
@@ -215,8 +218,8 @@ def unimodality_penalty(
 ) -> Tensor:
     """Penalty on level probabilities that do not rise to the votes and fall after them.
 
-    ``sum_{k<votes} relu(p_k - p_{k+1} + margin) + sum_{k>=votes} relu(p_{k+1} - p_k + margin)``. Not proper: it is a
-    shape prior to add to a score (the CO2 loss of Albuquerque et al. 2021, doi:10.7717/peerj-cs.457).
+    ``sum_{k<votes} relu(p_k - p_{k+1} + margin) + sum_{k>=votes} relu(p_{k+1} - p_k + margin)``. Not proper:
+    it is a shape prior to add to a score (the CO2 loss of Albuquerque et al. 2021, doi:10.7717/peerj-cs.457).
     """
     return _score_levels("unimodality", probs, votes, n_raters, missing, log, margin=margin)
 
@@ -232,7 +235,7 @@ def majority_cross_entropy(
 ) -> Tensor:
     """Binary cross-entropy of the majority probability against the majority label.
 
-    The majority probability is ``foreground_probability(probs, "majority", ties=ties)``, the label that of the raters
-    present (0.5 at ties with ``ties="half"``). Proper for the majority, silent on everything else.
+    The majority probability is ``foreground_probability(probs, "majority", ties=ties)``, the label that of
+    the raters present (0.5 at ties with ``ties="half"``). Proper for the majority, silent on everything else.
     """
     return _score_levels("majority_ce", probs, votes, n_raters, missing, log, ties=ties)
