@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import json
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -12,14 +10,18 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
 from monai.bundle import ConfigWorkflow
 from tqdm.auto import tqdm
 
-__all__ = ["FOREGROUND_RULES", "Run", "compare_objectives", "run_once"]
+from monai_multirater.metrics import CaseStatistics
+from monai_multirater.resampling import BootstrapResult
+
+__all__ = ["FOREGROUND_RULES", "Run", "compare_objectives", "run_once", "tabulate"]
 
 FOREGROUND_RULES = ("expected", "majority")
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,44 @@ def compare_objectives(
     return finished
 
 
-def read_summary(path: Path) -> dict[str, Any]:
-    """Return the summary that an evaluation wrote."""
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content
+def tabulate(
+    runs: Sequence[Run],
+    *,
+    scores: Sequence[str] = ("mr_ece", "auc", "brier", "nll", "truth_mae", "truth_brier", "truth_calibration"),
+    resamples: int = 1000,
+    fraction: float = 0.6,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Return one row per data set, method, foreground rule and score: the mean over runs with an interval.
+
+    Intervals are percentiles over resamples of the test cases: every run's cases are resampled and the runs' values
+    averaged, so they hold the uncertainty of the cases *and* average over seeds and splits. ``values`` lists the runs.
+
+    Args:
+        runs: finished runs; the folder of a run's manifest names its data set.
+        scores: what to tabulate, keys of ``CaseStatistics.compute_summary``; scores that no run has are left out.
+        resamples: bootstrap resamples.
+        fraction: cases drawn per resample, relative to all.
+        seed: seed of the resamples.
+    """
+    groups: dict[tuple[str, str, str], list[dict[str, BootstrapResult]]] = {}
+    for run in runs:
+        for rule in FOREGROUND_RULES:
+            statistics = CaseStatistics.load(run.summary(rule).with_name("statistics.npz"))
+            summary = statistics.compute_summary(resamples=resamples, fraction=fraction, seed=seed)
+            groups.setdefault((run.manifest.parent.name, run.method, rule), []).append(dict(summary))
+    rows = []
+    for (dataset, method, rule), summaries in groups.items():
+        for score in scores:
+            if score in summaries[0]:
+                mean, low, high = _average([summary[score] for summary in summaries])
+                row = {"dataset": dataset, "method": method, "rule": rule, "score": score, "mean": mean}
+                values = " ".join(f"{summary[score].estimate:.6f}" for summary in summaries)
+                rows.append({**row, "low": low, "high": high, "runs": len(summaries), "values": values})
+    return pd.DataFrame(rows)
+
+
+def _average(results: Sequence[BootstrapResult]) -> tuple[float, float, float]:
+    distribution = np.mean([result.distribution for result in results], axis=0)
+    low, high = np.nanquantile(distribution, [0.025, 0.975])
+    return float(np.mean([result.estimate for result in results])), float(low), float(high)
