@@ -13,10 +13,12 @@ from monai_multirater.calibration.scores import (
     per_rater_ece,
     top_label_ece,
 )
+from monai_multirater.calibration.stack import HistogramStack
 from monai_multirater.calibration.truth import TruthErrors, TruthTable, truth_errors
 
 __all__ = [
     "CaseHistogram",
+    "HistogramStack",
     "PairRanking",
     "ReliabilityTable",
     "TruthErrors",

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from monai_multirater.calibration.inputs import FloatArray, VoteCase
+
+Counts: TypeAlias = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -40,44 +43,50 @@ def rank_cases(cases: Sequence[VoteCase]) -> PairRanking:
     if not positives or not negatives:
         return PairRanking(0.0, positives, negatives)
     low = min(_lowest_positive(case) for case in cases)
-    kept = [_at_least(case, low) for case in cases]
-    below = negatives - sum(int(minus.sum(dtype=np.int64)) for _, _, minus in kept)
-    high = max(float(p[minus > 0].max(initial=-1.0)) for p, _, minus in kept)
-    overlap = [(p[p <= high], plus[p <= high], minus[p <= high]) for p, plus, minus in kept]
-    inside = sum(int(plus.sum(dtype=np.int64)) for _, plus, _ in overlap)
-    concordant = float(positives) * below + float(positives - inside) * (negatives - below)
-    p, plus, minus = (np.concatenate(parts) for parts in zip(*overlap, strict=True))
+    high = max(_highest_negative(case) for case in cases)
+    parts = [_between(case, low, high) for case in cases]
+    p, plus, minus = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    inside, outside_minus = int(plus.sum(dtype=np.int64)), negatives - int(minus.sum(dtype=np.int64))
+    # negatives outside lie below every positive; positives outside lie above every negative
+    concordant = float(positives) * outside_minus + float(positives - inside) * (negatives - outside_minus)
     return PairRanking(concordant + _sorted_concordance(p, plus, minus), positives, negatives)
 
 
 def _lowest_positive(case: VoteCase) -> float:
-    chosen = case.probability[case.votes > 0]
-    return float(chosen.min()) if chosen.size else float("inf")
+    return float(case.probability[case.votes > 0].min(initial=np.inf))
 
 
-def _at_least(case: VoteCase, low: float) -> tuple[FloatArray, npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-    keep = np.flatnonzero(case.probability >= low)
+def _highest_negative(case: VoteCase) -> float:
+    return float(case.probability[case.votes < case.raters].max(initial=-1.0))
+
+
+def _between(case: VoteCase, low: float, high: float) -> tuple[FloatArray, Counts, Counts]:
+    keep = np.flatnonzero((case.probability >= low) & (case.probability <= high))
     votes = case.votes[keep]
-    return case.probability[keep], votes, np.subtract(case.raters, votes, dtype=np.uint8, casting="unsafe")
+    return case.probability[keep], votes, np.subtract(np.uint8(case.raters), votes)
 
 
-def _sorted_concordance(p: FloatArray, plus: npt.NDArray[np.uint8], minus: npt.NDArray[np.uint8]) -> float:
+def _sorted_concordance(p: FloatArray, plus: Counts, minus: Counts) -> float:
     if not p.size:
         return 0.0
-    if p.dtype == np.float32:
-        keys = (p + np.float32(0)).view(np.uint32).astype(np.uint64)  # adding zero turns -0.0 into 0.0
-        keys = (keys << np.uint64(16)) | (plus.astype(np.uint64) << np.uint64(8)) | minus
-        keys.sort()
-        plus, minus = (keys >> np.uint64(8)).astype(np.uint8), keys.astype(np.uint8)
-        keys >>= np.uint64(16)
-        change = keys[1:] != keys[:-1]
-    else:
-        order = np.argsort(p, kind="stable")
-        p, plus, minus = p[order], plus[order], minus[order]
-        change = p[1:] != p[:-1]
+    plus, minus, change = _sort_keys(p, plus, minus) if p.dtype == np.float32 else _sort_any(p, plus, minus)
     ends = np.append(np.flatnonzero(change), len(plus) - 1)
-    up_to_plus = np.cumsum(plus, dtype=np.int64)[ends]
-    up_to_minus = np.cumsum(minus, dtype=np.int64)[ends]
-    group_plus = np.diff(up_to_plus, prepend=0)
-    twice_below = up_to_minus + np.concatenate(([0], up_to_minus[:-1]))
-    return 0.5 * float(np.dot(group_plus.astype(np.float64), twice_below.astype(np.float64)))
+    upto_plus, upto_minus = (np.cumsum(x, dtype=np.int64)[ends].astype(np.float64) for x in (plus, minus))
+    upto_minus[1:] += upto_minus[:-1].copy()  # twice the negatives below, plus those in the group
+    return 0.5 * float(np.dot(np.diff(upto_plus, prepend=0.0), upto_minus))
+
+
+def _sort_keys(p: FloatArray, plus: Counts, minus: Counts) -> tuple[Counts, Counts, npt.NDArray[np.bool_]]:
+    keys = (p + np.float32(0)).view(np.uint32).astype(np.uint64)  # adding zero turns -0.0 into 0.0
+    keys <<= np.uint64(16)
+    keys |= (plus.astype(np.uint16) << np.uint16(8)) | minus
+    keys.sort()
+    counts = keys.astype(np.uint16)
+    keys >>= np.uint64(16)
+    return (counts >> np.uint16(8)).astype(np.uint8), counts.astype(np.uint8), keys[1:] != keys[:-1]
+
+
+def _sort_any(p: FloatArray, plus: Counts, minus: Counts) -> tuple[Counts, Counts, npt.NDArray[np.bool_]]:
+    order = np.argsort(p, kind="stable")
+    p = p[order]
+    return plus[order], minus[order], p[1:] != p[:-1]

@@ -143,29 +143,41 @@ class ReliabilityTable:
 
 
 def tabulate(case: VoteCase, *, bins: int, log_loss: bool = True) -> ReliabilityTable:
-    """Build the table of a checked case, in one pass over blocks that stay in the cache."""
-    p, v, raters = case.probability, case.votes, case.raters
-    edges = exact_edges(p.dtype, bins)
-    counts = np.zeros(bins, np.int64)
-    confidence, agreed = np.zeros(bins), np.zeros(bins)
+    """Build the table of a checked case, in one pass over blocks that stay in the cache.
+
+    Only voxels above the first bin, few in most images, are sorted into bins; the first bin is what remains.
+    """
+    raters = case.raters
+    edges = exact_edges(case.probability.dtype, bins)
+    joint = np.zeros((bins, raters + 1), np.int64)  # voxels by bin and number of votes
+    confidence = np.zeros(bins)
     squares = products = logs = 0.0
-    for start in range(0, p.size, BLOCK):
-        block, block_votes = p[start : start + BLOCK], v[start : start + BLOCK]
-        wide, wide_votes = block.astype(np.float64), block_votes.astype(np.float64)
+    total, voted = 0.0, 0
+    for start in range(0, case.votes.size, BLOCK):
+        block, votes = case.probability[start : start + BLOCK], case.votes[start : start + BLOCK]
+        wide, wide_votes = block.astype(np.float64), votes.astype(np.float64)
+        total += float(wide.sum())
+        voted += int(wide_votes.sum())
         squares += float(np.dot(wide, wide))
         products += float(np.dot(wide, wide_votes))
-        index = bin_index(block, edges)
-        counts += np.bincount(index, minlength=bins)
-        confidence += np.bincount(index, weights=wide, minlength=bins)
-        agreed += np.bincount(index, weights=wide_votes, minlength=bins)
         if log_loss:
             logs += block_log_loss(wide, wide_votes, raters)
-    squared_error = raters * squares - 2.0 * products + float(agreed.sum())
+        above = np.flatnonzero(block > edges[0]) if bins > 1 else ()
+        if len(above):
+            index = bin_index(block[above], edges)
+            joint += np.bincount(index * (raters + 1) + votes[above], minlength=joint.size).reshape(
+                joint.shape
+            )
+            confidence += np.bincount(index, weights=wide[above], minlength=bins)
+    counts, agreed = joint.sum(axis=1), joint @ np.arange(raters + 1)
+    counts[0] = case.votes.size - counts.sum()
+    agreed[0] = voted - agreed.sum()
+    confidence[0] = total - confidence.sum() if counts[0] else 0.0
     return ReliabilityTable(
         counts * raters,
         confidence * raters,
-        agreed.astype(np.int64),
-        squared_error,
+        agreed,
+        raters * squares - 2.0 * products + voted,
         logs if log_loss else float("nan"),
         1,
     )
@@ -192,8 +204,15 @@ def exact_edges(dtype: np.dtype[np.floating], bins: int) -> FloatArray:
 
 
 def bin_index(p: FloatArray, edges: FloatArray) -> npt.NDArray[np.intp]:
-    """Bin of each value: the number of inner edges below it."""
-    return np.searchsorted(edges, p, side="left")
+    """Bin of each value, the number of inner edges below it; a few edges are compared one by one."""
+    if len(edges) > 64:
+        return np.searchsorted(edges, p, side="left")
+    index = np.zeros(p.shape, np.uint8)
+    above = np.empty(p.shape, bool)
+    for edge in edges:
+        np.greater(p, edge, out=above)
+        np.add(index, above, out=index)
+    return index.astype(np.intp)
 
 
 def ratio(numerator: npt.NDArray[np.generic], denominator: IntArray) -> npt.NDArray[np.float64]:

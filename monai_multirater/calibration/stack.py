@@ -15,6 +15,7 @@ from monai_multirater.calibration.histogram import (
     auc_error_bound,
     auc_from_counts,
     concordance_matrix,
+    single_valued,
 )
 from monai_multirater.calibration.inputs import IntArray
 
@@ -55,19 +56,36 @@ class HistogramStack:
         np.add.at(totals[1], case, self.entries[:, 3])
         return totals[0], totals[1]
 
-    def auc(self) -> float:
-        """AUC over the pairs of all cases together; NaN without both classes."""
-        return auc_from_counts(*self._pooled())
+    def auc(self, exact: npt.NDArray[np.float64] | None = None) -> float:
+        """AUC over the pairs of all cases together; NaN without both classes.
 
-    def auc_error_bound(self) -> float:
-        """Largest possible error of `auc()`; see `CaseHistogram.auc_error_bound`."""
-        return auc_error_bound(*self._pooled())
+        Args:
+            exact: float64 `[cases]`, exact number of concordant pairs within each case where it is known
+                (`PairRanking.concordant`); only comparisons between cases then rest on the bins.
+        """
+        plus, minus = self._pooled()
+        value = auc_from_counts(plus, minus)
+        if exact is None or np.isnan(value):
+            return value
+        return value + float((exact - self._within()).sum()) / float(plus.sum() * minus.sum())
+
+    def auc_error_bound(self, *, exact: bool = False) -> float:
+        """Largest possible error of `auc()`, with or without `exact`; NaN without both classes."""
+        plus, minus = self._pooled()
+        shared = self.entries[~single_valued()[self.entries[:, 1]], 2:].astype(np.float64)
+        return auc_error_bound(plus, minus, float((shared[:, 0] * shared[:, 1]).sum()) if exact else 0.0)
 
     def _pooled(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        index = self.entries[:, 1]
-        counts = self.entries[:, 2:].astype(np.float64)
+        index, counts = self.entries[:, 1], self.entries[:, 2:].astype(np.float64)
         plus, minus = (np.bincount(index, weights=w, minlength=HISTOGRAM_BINS) for w in counts.T)
         return plus.astype(np.float64), minus.astype(np.float64)
+
+    def _within(self) -> npt.NDArray[np.float64]:
+        """Concordant pairs within each case, as far as the bins tell."""
+        case, _, plus, minus = self.entries[np.lexsort((self.entries[:, 1], self.entries[:, 0]))].T
+        before = np.concatenate(([0], np.cumsum(self.totals()[1])[:-1]))  # negatives of the cases before
+        below = np.cumsum(minus) - before[case] - 0.5 * minus
+        return np.bincount(case, weights=plus * below, minlength=self.cases).astype(np.float64)
 
     def concordance(self, *, chunk: int = 4096) -> npt.NDArray[np.float64]:
         """Matrix `U [cases, cases]` of `concordance_matrix`, read `chunk` bins at a time."""

@@ -50,7 +50,8 @@ class MultiRaterCalibrationErrorMetric(CaseMetric):
 class MultiRaterAUCMetric(CaseMetric):
     """AUC over all (voxel, rater) pairs of all cases together, from 2^16-bin histograms.
 
-    The value of a single case is exact; `error_bound()` bounds the error of the value over all cases.
+    Comparisons within a case are exact, those between cases as fine as the bins; `error_bound()` bounds the
+    error.
     """
 
     score = "auc"
@@ -61,7 +62,7 @@ class MultiRaterAUCMetric(CaseMetric):
         """Largest possible distance between the value over all cases and the exact AUC; collective."""
         stack = self.case_statistics().histograms
         assert stack is not None
-        return stack.auc_error_bound()
+        return stack.auc_error_bound(exact=True)
 
 
 class MultiRaterBrierMetric(CaseMetric):

@@ -84,7 +84,8 @@ class CaseStatistics:
         """Value of one of the scores in `compute_summary` over all cases together."""
         layout = RowLayout(self.bins)
         if name == "auc":
-            return float("nan") if self.histograms is None else self.histograms.auc()
+            exact = self.rows[:, layout["concordant"]]
+            return float("nan") if self.histograms is None else self.histograms.auc(exact)
         if name in MEANS:
             column = self.rows[:, layout[name]]
             defined = column[~np.isnan(column)]
@@ -207,6 +208,7 @@ def _summary(table: CaseStatistics, weights: Array, confidence: float) -> dict[s
             assert table.histograms is not None
             plus, minus = table.histograms.totals()
             matrix = table.histograms.concordance()
+            np.fill_diagonal(matrix, table.rows[:, layout["concordant"]])  # exact within a case
             results[name] = bootstrap_auc(matrix, plus, minus, weights=weights, confidence=confidence)
         elif name in MEANS:
             column = table.rows[:, layout[name]]
