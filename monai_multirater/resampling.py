@@ -46,9 +46,7 @@ class BootstrapResult:
             return cls(estimate, nan, nan, (nan, nan), confidence, distribution)
         low, high = np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2])
         error = float(defined.std(ddof=1)) if defined.size > 1 else float("nan")
-        return cls(
-            estimate, float(defined.mean()), error, (float(low), float(high)), confidence, distribution
-        )
+        return cls(estimate, float(defined.mean()), error, (float(low), float(high)), confidence, distribution)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,18 +80,14 @@ def case_weights(
         float64 `[resamples, cases]`, whole numbers.
     """
     if cases < 1 or resamples < 1:
-        raise ValueError(
-            f"case_weights: 'cases' and 'resamples' must be at least 1, got {cases} and {resamples}."
-        )
+        raise ValueError(f"case_weights: 'cases' and 'resamples' must be at least 1, got {cases} and {resamples}.")
     if not fraction > 0 or not np.isfinite(fraction):
         raise ValueError(f"case_weights: 'fraction' must be positive and finite, got {fraction}.")
     drawn = max(1, round(fraction * cases))
     generator = np.random.default_rng(seed)
     picks = generator.integers(0, cases, size=(resamples, drawn))
     picks += np.arange(resamples)[:, None] * cases
-    return (
-        np.bincount(picks.ravel(), minlength=resamples * cases).reshape(resamples, cases).astype(np.float64)
-    )
+    return np.bincount(picks.ravel(), minlength=resamples * cases).reshape(resamples, cases).astype(np.float64)
 
 
 def bootstrap_cases(

@@ -71,15 +71,11 @@ def test_auc_without_both_classes_is_nan(votes):
 
 def test_a_monotone_change_of_the_probability_keeps_the_auc():
     p, votes = _case()
-    assert multirater_auc(p.astype(np.float64) ** 3, votes, 5) == pytest.approx(
-        multirater_auc(p, votes, 5), abs=1e-14
-    )
+    assert multirater_auc(p.astype(np.float64) ** 3, votes, 5) == pytest.approx(multirater_auc(p, votes, 5), abs=1e-14)
 
 
 def test_fine_bins_are_monotone_mirrored_and_resolve_both_tails():
-    values = np.arange(0, 0x3F800001, 4001, dtype=np.uint32).view(
-        np.float32
-    )  # all magnitudes of float32 in [0, 1]
+    values = np.arange(0, 0x3F800001, 4001, dtype=np.uint32).view(np.float32)  # all magnitudes of float32 in [0, 1]
     index = fine_bin(values)
     assert (np.diff(index) >= 0).all()
     assert fine_bin(np.array([0, 1e-45, 0.5, 1], np.float32)).tolist() == [
@@ -174,9 +170,7 @@ def test_concordance_equals_a_loop_over_case_pairs():
 
 def test_a_stack_with_exact_cases_is_closer_and_keeps_its_bound():
     cases, _, stack = _stack()
-    exact = np.array(
-        [rank_cases([as_case(p, v, 1 + i, function="test")]).concordant for i, (p, v) in enumerate(cases)]
-    )
+    exact = np.array([rank_cases([as_case(p, v, 1 + i, function="test")]).concordant for i, (p, v) in enumerate(cases)])
     truth = multirater_auc([p for p, _ in cases], [v for _, v in cases], [1, 2, 3, 4])
     assert abs(stack.auc(exact) - truth) <= stack.auc_error_bound(exact=True) < stack.auc_error_bound()
     single = stack.select([2])

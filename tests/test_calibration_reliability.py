@@ -80,17 +80,13 @@ def test_values_on_an_edge_belong_to_the_bin_below():
     table = ReliabilityTable.from_case(edges, np.zeros(11, np.uint8), 1, bins=10)
     assert table.pairs.tolist() == [2, *[1] * 9]
     just_above = np.nextafter(edges[:-1], 1)
-    assert (
-        ReliabilityTable.from_case(just_above, np.zeros(10, np.uint8), 1, bins=10).pairs.tolist() == [1] * 10
-    )
+    assert ReliabilityTable.from_case(just_above, np.zeros(10, np.uint8), 1, bins=10).pairs.tolist() == [1] * 10
 
 
 @pytest.mark.parametrize("bins", [3, 10, 15, 49, 200])
 def test_float32_values_around_edges_fall_where_exact_comparison_puts_them(bins):
     near = (np.arange(bins + 1) / bins).astype(np.float32)
-    values = np.concatenate(
-        [near, np.nextafter(near, np.float32(0)), np.nextafter(near, np.float32(1))]
-    ).clip(0, 1)
+    values = np.concatenate([near, np.nextafter(near, np.float32(0)), np.nextafter(near, np.float32(1))]).clip(0, 1)
     table = ReliabilityTable.from_case(values, np.zeros(len(values), np.uint8), 1, bins=bins)
     exact = np.searchsorted(np.arange(bins + 1)[1:-1] / bins, values.astype(np.float64), side="left")
     assert table.pairs.tolist() == np.bincount(exact, minlength=bins).tolist()
@@ -115,9 +111,7 @@ def test_cases_of_different_raters_weigh_by_their_pairs():
     pairs = [np.concatenate(x) for x in zip(_pairs(p, a), _pairs(q, b), strict=True)]
     expected = _loop_ece(*pairs, 15)
     assert multirater_ece([p, q], [a.sum(0), b.sum(0)], [2, 6]) == pytest.approx(expected, abs=1e-12)
-    assert brier_score([p, q], [a.sum(0), b.sum(0)], [2, 6]) == pytest.approx(
-        np.mean((pairs[0] - pairs[1]) ** 2)
-    )
+    assert brier_score([p, q], [a.sum(0), b.sum(0)], [2, 6]) == pytest.approx(np.mean((pairs[0] - pairs[1]) ** 2))
 
 
 def test_tables_merged_equal_the_table_of_everything():
@@ -130,9 +124,7 @@ def test_tables_merged_equal_the_table_of_everything():
     assert parts.compute() == pytest.approx(whole.compute(), abs=1e-14)
     assert parts.brier_score() == pytest.approx(whole.brier_score(), abs=1e-14)
     assert parts.negative_log_likelihood() == pytest.approx(whole.negative_log_likelihood(), abs=1e-14)
-    batch = ReliabilityTable.empty().update(
-        p.reshape(3, 1, 400), votes.reshape(3, 1, 400), torch.tensor([3, 3, 3])
-    )
+    batch = ReliabilityTable.empty().update(p.reshape(3, 1, 400), votes.reshape(3, 1, 400), torch.tensor([3, 3, 3]))
     assert (batch.pairs.tolist(), batch.cases) == (whole.pairs.tolist(), 3)
 
 
@@ -170,9 +162,7 @@ def test_the_mean_of_rater_errors_is_not_the_multi_rater_error():
 
 def test_per_rater_ece_is_the_mean_of_torchmetrics_per_rater():
     p, ratings = _case(raters=3, dtype=torch.float64)
-    expected = [
-        binary_calibration_error(p.flatten(), r.flatten().long(), n_bins=10, norm="l1") for r in ratings
-    ]
+    expected = [binary_calibration_error(p.flatten(), r.flatten().long(), n_bins=10, norm="l1") for r in ratings]
     assert per_rater_ece(p, ratings, bins=10) == pytest.approx(float(np.mean(expected)), abs=1e-12)
 
 
@@ -198,15 +188,11 @@ def test_equal_mass_bins_equal_sorting_all_pairs(bins):
     order = np.argsort(confidence, kind="stable")
     cuts = [-(-g * 600 // bins) * 3 for g in range(bins + 1)]  # whole voxels: three pairs tie
     gaps = [abs((y - confidence)[order[a:b]].sum()) for a, b in itertools.pairwise(cuts)]
-    assert multirater_ece(p, ratings=ratings, bins=bins, binning="mass") == pytest.approx(
-        sum(gaps) / len(y), abs=1e-12
-    )
+    assert multirater_ece(p, ratings=ratings, bins=bins, binning="mass") == pytest.approx(sum(gaps) / len(y), abs=1e-12)
 
 
 def test_equal_probabilities_share_an_equal_mass_bin():
-    assert multirater_ece(np.full(10, 0.3), np.arange(10) % 2, 1, bins=5, binning="mass") == pytest.approx(
-        0.2
-    )
+    assert multirater_ece(np.full(10, 0.3), np.arange(10) % 2, 1, bins=5, binning="mass") == pytest.approx(0.2)
 
 
 def test_truth_errors_equal_a_loop_and_vanish_for_the_truth_itself():

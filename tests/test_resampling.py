@@ -66,10 +66,7 @@ def test_full_fraction_agrees_with_scipy():
 def test_auc_bootstrap_equals_scikit_learn_on_repeated_cases():
     rng = np.random.default_rng(0)
     levels = np.linspace(0.05, 0.95, 12)  # far apart: the histogram is exact
-    cases = [
-        (rng.choice(levels, 60).astype(np.float32), rng.binomial(1, 0.4, 60).astype(np.uint8))
-        for _ in range(6)
-    ]
+    cases = [(rng.choice(levels, 60).astype(np.float32), rng.binomial(1, 0.4, 60).astype(np.uint8)) for _ in range(6)]
     stack = HistogramStack.from_histograms([CaseHistogram.from_case(p, v, 1) for p, v in cases])
     weights = case_weights(6, resamples=20, seed=2)
     result = bootstrap_auc(stack.concordance(), *stack.totals(), weights=weights)

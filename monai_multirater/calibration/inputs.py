@@ -66,9 +66,7 @@ def check_votes(votes: ArrayLike, raters: int, *, function: str) -> npt.NDArray[
     if flat.size:
         low, high = flat.min(), flat.max()
         if not (low >= 0 and high <= raters):
-            raise ValueError(
-                f"{function}: 'votes' must lie in 0..n_raters = 0..{raters}, got {low} to {high}."
-            )
+            raise ValueError(f"{function}: 'votes' must lie in 0..n_raters = 0..{raters}, got {low} to {high}.")
         if np.issubdtype(flat.dtype, np.floating) and not np.array_equal(flat, np.trunc(flat)):
             raise ValueError(f"{function}: 'votes' must be whole numbers (a count of raters), got fractions.")
     return flat.astype(np.uint8, copy=False)

@@ -91,8 +91,7 @@ class ReliabilityTable:
         """Return the table of both sets of cases; both must have as many bins."""
         if len(self.pairs) != len(other.pairs):
             raise ValueError(
-                "ReliabilityTable.merge: 'other' must have as many bins, "
-                f"got {len(other.pairs)} for {len(self.pairs)}."
+                f"ReliabilityTable.merge: 'other' must have as many bins, got {len(other.pairs)} for {len(self.pairs)}."
             )
         return ReliabilityTable(
             self.pairs + other.pairs,
@@ -165,9 +164,7 @@ def tabulate(case: VoteCase, *, bins: int, log_loss: bool = True) -> Reliability
         above = np.flatnonzero(block > edges[0]) if bins > 1 else ()
         if len(above):
             index = bin_index(block[above], edges)
-            joint += np.bincount(index * (raters + 1) + votes[above], minlength=joint.size).reshape(
-                joint.shape
-            )
+            joint += np.bincount(index * (raters + 1) + votes[above], minlength=joint.size).reshape(joint.shape)
             confidence += np.bincount(index, weights=wide[above], minlength=bins)
     counts, agreed = joint.sum(axis=1), joint @ np.arange(raters + 1)
     counts[0] = case.votes.size - counts.sum()

@@ -68,9 +68,7 @@ def multirater_ece(
             no rater present, an unknown `binning`.
     """
     check_bins(bins, function="multirater_ece")
-    cases = as_cases(
-        probability, votes, n_raters, ratings=ratings, rater_mask=rater_mask, function="multirater_ece"
-    )
+    cases = as_cases(probability, votes, n_raters, ratings=ratings, rater_mask=rater_mask, function="multirater_ece")
     if binning == "width":
         return _table(cases, bins=bins).compute()
     if binning == "mass":
@@ -124,9 +122,7 @@ def top_label_ece(
     if not len(labels):
         raise ValueError(f"{name}: no rater is present; a case needs at least one.")
     errors = [
-        tabulate(
-            as_case(confidence, labels_r == predicted, 1, function=name), bins=bins, log_loss=False
-        ).compute()
+        tabulate(as_case(confidence, labels_r == predicted, 1, function=name), bins=bins, log_loss=False).compute()
         for labels_r in labels
     ]
     return float(np.mean(errors))
@@ -167,9 +163,7 @@ def brier_score(
     Arguments as in `multirater_ece`. Source: Brier 1950
     (doi:10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2).
     """
-    cases = as_cases(
-        probability, votes, n_raters, ratings=ratings, rater_mask=rater_mask, function="brier_score"
-    )
+    cases = as_cases(probability, votes, n_raters, ratings=ratings, rater_mask=rater_mask, function="brier_score")
     return _table(cases, bins=1).brier_score()
 
 
@@ -211,7 +205,5 @@ def multirater_auc(
     The probability that a random (voxel, rater) pair that says foreground gets a higher `p` than a random one
     that says background. NaN when no pair, or every pair, says foreground. Arguments as in `multirater_ece`.
     """
-    cases = as_cases(
-        probability, votes, n_raters, ratings=ratings, rater_mask=rater_mask, function="multirater_auc"
-    )
+    cases = as_cases(probability, votes, n_raters, ratings=ratings, rater_mask=rater_mask, function="multirater_auc")
     return rank_cases(cases).auc

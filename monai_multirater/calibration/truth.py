@@ -35,17 +35,14 @@ class TruthTable:
         p = check_probability(probability, function=name)
         q = check_probability(truth, function=name, argument="truth")
         if p.size != q.size:
-            raise ValueError(
-                f"{name}: 'truth' must have the shape of 'probability', got {q.size} for {p.size} voxels."
-            )
+            raise ValueError(f"{name}: 'truth' must have the shape of 'probability', got {q.size} for {p.size} voxels.")
         return _tabulate_truth(p, q, bins)
 
     def merge(self, other: TruthTable) -> TruthTable:
         """Return the table of both sets of cases; both must have as many bins."""
         if len(self.voxels) != len(other.voxels):
             raise ValueError(
-                "TruthTable.merge: 'other' must have as many bins, "
-                f"got {len(other.voxels)} for {len(self.voxels)}."
+                f"TruthTable.merge: 'other' must have as many bins, got {len(other.voxels)} for {len(self.voxels)}."
             )
         return TruthTable(
             self.voxels + other.voxels,

@@ -70,8 +70,7 @@ class MultiRaterMetricHandler(IgniteMetricHandler):
         """Add one batch; `output` is `(y_pred, y)`."""
         if len(output) != 2:
             raise ValueError(
-                f"{type(self).__name__}: 'output_transform' must return (y_pred, y), "
-                f"got {len(output)} values."
+                f"{type(self).__name__}: 'output_transform' must return (y_pred, y), got {len(output)} values."
             )
         names = self._cases if self._cases is not None and len(self._cases) == len(output[0]) else None
         self.metric_fn(output[0], output[1], cases=names)
@@ -88,9 +87,7 @@ class MultiRaterCalibrationError(MultiRaterMetricHandler):
         raters: int | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(
-            MultiRaterCalibrationErrorMetric(bins=bins, reduction=reduction, raters=raters), **options
-        )
+        super().__init__(MultiRaterCalibrationErrorMetric(bins=bins, reduction=reduction, raters=raters), **options)
 
 
 class MultiRaterAUC(MultiRaterMetricHandler):

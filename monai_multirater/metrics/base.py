@@ -81,9 +81,7 @@ class CaseMetric(CumulativeIterationMetric):
         rows, entries = [], []
         for position, case in enumerate(found, start=len(self._rows)):
             rows.append(
-                case_row(
-                    case, layout, log_loss="log_loss" in self.collects, ranking="ranking" in self.collects
-                )
+                case_row(case, layout, log_loss="log_loss" in self.collects, ranking="ranking" in self.collects)
             )
             if "histogram" in self.collects:
                 entries.append(sparse_entries(histogram(case.votes), position))

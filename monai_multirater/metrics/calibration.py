@@ -35,8 +35,7 @@ class MultiRaterCalibrationErrorMetric(CaseMetric):
     ) -> None:
         if reduction not in ("pooled", "imagewise"):
             raise ValueError(
-                "MultiRaterCalibrationErrorMetric: 'reduction' must be 'pooled' or 'imagewise', "
-                f"got {reduction!r}."
+                f"MultiRaterCalibrationErrorMetric: 'reduction' must be 'pooled' or 'imagewise', got {reduction!r}."
             )
         super().__init__(bins=bins, raters=raters)
         self.reduction = reduction
@@ -95,8 +94,6 @@ class TruthErrorMetric(CaseMetric):
         raters: int | None = None,
     ) -> None:
         if error not in ("mae", "brier", "calibration"):
-            raise ValueError(
-                f"TruthErrorMetric: 'error' must be 'mae', 'brier' or 'calibration', got {error!r}."
-            )
+            raise ValueError(f"TruthErrorMetric: 'error' must be 'mae', 'brier' or 'calibration', got {error!r}.")
         self.score = f"truth_{error}"
         super().__init__(bins=bins, raters=raters)

@@ -48,8 +48,7 @@ def split_cases(
     """
     labels = _labels(y, len(y_pred), n_raters, function)
     return [
-        _case(probability, label, default_raters, function)
-        for probability, label in zip(y_pred, labels, strict=True)
+        _case(probability, label, default_raters, function) for probability, label in zip(y_pred, labels, strict=True)
     ]
 
 
@@ -77,9 +76,7 @@ def _labels(y: Any, cases: int, n_raters: Any, function: str) -> list[dict[str, 
     return labels
 
 
-def _case(
-    probability: Values, label: Mapping[str, Any], default_raters: int | None, function: str
-) -> RatedCase:
+def _case(probability: Values, label: Mapping[str, Any], default_raters: int | None, function: str) -> RatedCase:
     name = label.get("case")
     where = function if name is None else f"{function} (case {name})"
     if probability.ndim and probability.shape[0] != 1:

@@ -91,9 +91,7 @@ class CaseStatistics:
             defined = column[~np.isnan(column)]
             return math.fsum(defined) / len(defined) if len(defined) else float("nan")
         if name not in SCORES:
-            raise ValueError(
-                f"CaseStatistics.score: 'name' must be one of {', '.join(SUMMARY)}, got {name!r}."
-            )
+            raise ValueError(f"CaseStatistics.score: 'name' must be one of {', '.join(SUMMARY)}, got {name!r}.")
         if name == "nll" and np.isnan(self.rows[:, layout["log_loss"]]).any():
             return float("nan")
         return float(SCORES[name](self.totals()[None], layout)[0])
@@ -120,9 +118,7 @@ class CaseStatistics:
             sums[layout["confidence"]],
             sums[layout["votes"]].astype(np.int64),
             float(sums[layout["squared_error"]]),
-            float("nan")
-            if np.isnan(self.rows[:, layout["log_loss"]]).any()
-            else float(sums[layout["log_loss"]]),
+            float("nan") if np.isnan(self.rows[:, layout["log_loss"]]).any() else float(sums[layout["log_loss"]]),
             len(self),
         )
 
@@ -184,15 +180,11 @@ def compare_models(
     for column in ("positives", "negatives"):
         unequal = np.flatnonzero(a.rows[:, layout[column]] != b.rows[:, RowLayout(b.bins)[column]])
         if unequal.size:
-            raise ValueError(
-                f"compare_models: case {a.names[unequal[0]]} has other votes in 'first' than in 'second'."
-            )
+            raise ValueError(f"compare_models: case {a.names[unequal[0]]} has other votes in 'first' than in 'second'.")
     weights = case_weights(len(a), resamples=resamples, fraction=fraction, seed=seed)
     summaries = [_summary(table, weights, confidence) for table in (a, b)]
     return {
-        name: paired_difference(summaries[0][name], summaries[1][name])
-        for name in summaries[0]
-        if name in summaries[1]
+        name: paired_difference(summaries[0][name], summaries[1][name]) for name in summaries[0] if name in summaries[1]
     }
 
 

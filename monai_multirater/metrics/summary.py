@@ -40,9 +40,7 @@ class MultiRaterSummaryMetric(CaseMetric):
 
     def __init__(self, *, score: str = "mr_ece", bins: int = 15, raters: int | None = None) -> None:
         if score not in SUMMARY:
-            raise ValueError(
-                f"MultiRaterSummaryMetric: 'score' must be one of {', '.join(SUMMARY)}, got {score!r}."
-            )
+            raise ValueError(f"MultiRaterSummaryMetric: 'score' must be one of {', '.join(SUMMARY)}, got {score!r}.")
         self.chosen = score
         self.score = "mr_ece" if score == "mr_ece_imagewise" else score
         super().__init__(bins=bins, raters=raters)
