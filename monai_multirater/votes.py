@@ -309,7 +309,5 @@ def _check_mask(rater_mask: Tensor, ratings: Tensor, dim: int) -> Tensor:
             f"{tuple(ratings.shape)}. Got {rater_mask.dtype} of shape {tuple(rater_mask.shape)}."
         )
     if not bool(rater_mask.any(-1).all()):
-        raise ValueError(
-            "rater_mask must have at least one rater present in every item. Got an item with none."
-        )
+        raise ValueError("rater_mask must have at least one rater present in every item. Got an item with none.")
     return rater_mask.to(ratings.device).as_subclass(Tensor)

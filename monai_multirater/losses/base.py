@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from monai_multirater.losses.targets import read_target
-from monai_multirater.ordinal.distribution import LevelDistribution
-from monai_multirater.ordinal.encoding import full_precision, nearest_levels, score_by_count
+from monai_multirater.ordinal.beta_binomial_kernel import beta_binomial_score
+from monai_multirater.ordinal.blocks import BlockScore, blockwise, score_by_autograd
+from monai_multirater.ordinal.encoding import nearest_levels
 from monai_multirater.ordinal.families import get_family
 from monai_multirater.ordinal.foreground import check_ties
 from monai_multirater.ordinal.scores import SCORES
-from monai_multirater.ordinal.softmax_kernels import can_fuse, softmax_scores
+from monai_multirater.ordinal.softmax_kernels import can_fuse, softmax_score
 
 __all__ = ["OrdinalLoss", "VoteLoss"]
 
@@ -41,6 +42,8 @@ class VoteLoss(nn.Module):
     Raises:
         ValueError: unknown reduction, raters outside 1..64; when called: channels, shapes or votes that do
             not fit, or an item without rater.
+
+    Value and gradient are computed together, block by block; the loss can be differentiated once.
     """
 
     family: str
@@ -73,17 +76,20 @@ class VoteLoss(nn.Module):
         votes, counts = read_target(
             target, rater_mask, n_raters, outputs=outputs, raters=self.raters, name=type(self).__name__
         )
-        with full_precision(outputs.device):
-            return self._reduced(outputs, votes, counts)
+        votes, counts = self._prepared(votes, counts)
+        made = {present: self._block_score(present) for present in set(counts)}
+        return blockwise(outputs, votes, [made[n] for n in counts], levels=self.raters + 1, reduction=self.reduction)
 
-    def _reduced(self, outputs: Tensor, votes: Tensor, counts: list[int]) -> Tensor:
-        values = self._values(outputs.to(torch.promote_types(outputs.dtype, torch.float32)), votes, counts)
-        if self.reduction == "none":
-            return values
-        return values.mean() if self.reduction == "mean" else values.sum()
+    def _prepared(self, votes: Tensor, counts: list[int]) -> tuple[Tensor, list[int]]:
+        """Votes to score and raters present."""
+        return votes, counts
 
-    def _values(self, outputs: Tensor, votes: Tensor, counts: list[int]) -> Tensor:
-        """Loss per voxel, ``[B, 1, *spatial]``, of float32 or float64 outputs."""
+    def _block_score(self, present: int) -> BlockScore:
+        """Score of items with ``present`` raters."""
+        return score_by_autograd(lambda outputs, votes: self._score(outputs, votes, present))
+
+    def _score(self, outputs: Tensor, votes: Tensor, present: int) -> Tensor:
+        """Loss per voxel, ``[b, 1, n]``, of float32 or float64 outputs ``[b, C, n]``, differentiable."""
         raise NotImplementedError
 
 
@@ -147,38 +153,25 @@ class OrdinalLoss(VoteLoss):
 
     def extra_repr(self) -> str:
         """What the module prints."""
-        return (
-            f"raters={self.raters}, family={self.family!r}, scores={self.weights}, missing={self.missing!r}"
-        )
+        return f"raters={self.raters}, family={self.family!r}, scores={self.weights}, missing={self.missing!r}"
 
-    def _reduced(self, outputs: Tensor, votes: Tensor, counts: list[int]) -> Tensor:
+    def _prepared(self, votes: Tensor, counts: list[int]) -> tuple[Tensor, list[int]]:
         if self.missing == "nearest" and min(counts) < self.raters:
-            votes, counts = (
-                nearest_levels(votes, torch.tensor(counts), self.raters),
-                [self.raters] * len(votes),
-            )
-        if self.family == "softmax" and can_fuse(self.weights, counts, self.ties):
-            return softmax_scores(
-                outputs,
-                votes,
-                self.weights,
-                counts,
-                normalize=self.normalize,
-                ties=self.ties,
-                reduction=self.reduction,
-            )
-        return super()._reduced(outputs, votes, counts)
+            votes = nearest_levels(votes, torch.tensor(counts), self.raters)
+            counts = [self.raters] * len(votes)
+        return votes, counts
 
-    def _values(self, outputs: Tensor, votes: Tensor, counts: list[int]) -> Tensor:
-        return score_by_count(self._score, outputs, votes, raters=self.raters, n_raters=counts)
+    def _block_score(self, present: int) -> BlockScore:
+        if self.family == "softmax" and can_fuse(self.weights, present, self.ties):
+            return softmax_score(self.weights, self.raters, present, normalize=self.normalize, ties=self.ties)
+        if self.family == "beta_binomial" and self.weights == {"level_ce": 1.0}:
+            return beta_binomial_score(present)
+        return super()._block_score(present)
 
     def _score(self, outputs: Tensor, votes: Tensor, present: int) -> Tensor:
         dist = get_family(self.family).distribution(outputs, self.raters)
         if present < self.raters:
             dist = dist.thin(present)
-        return self._weighted(dist, votes, present)
-
-    def _weighted(self, dist: LevelDistribution, votes: Tensor, present: int) -> Tensor:
         total: Tensor | None = None
         for name, weight in self.weights.items():
             value = SCORES[name].function(dist, votes, present, **self.options.get(name, {}))

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -22,10 +21,8 @@ class SoftVoteLoss(VoteLoss):
     def __init__(self, raters: int, *, reduction: str = "mean") -> None:
         super().__init__(raters, family="binary", reduction=reduction)
 
-    def _values(self, outputs: Tensor, votes: Tensor, counts: list[int]) -> Tensor:
-        present = torch.tensor(counts, dtype=outputs.dtype, device=outputs.device)
-        fraction = votes / present.view(-1, *[1] * (votes.ndim - 1))
-        return binary_cross_entropy_with_logits(outputs, fraction, reduction="none")
+    def _score(self, outputs: Tensor, votes: Tensor, present: int) -> Tensor:
+        return binary_cross_entropy_with_logits(outputs, votes / present, reduction="none")
 
 
 class MajorityVoteLoss(VoteLoss):
@@ -40,6 +37,6 @@ class MajorityVoteLoss(VoteLoss):
         check_ties(ties)
         self.ties = ties
 
-    def _values(self, outputs: Tensor, votes: Tensor, counts: list[int]) -> Tensor:
-        labels = majority_labels(votes, torch.tensor(counts), ties=self.ties).to(outputs.dtype)
+    def _score(self, outputs: Tensor, votes: Tensor, present: int) -> Tensor:
+        labels = majority_labels(votes, present, ties=self.ties).to(outputs.dtype)
         return binary_cross_entropy_with_logits(outputs, labels, reduction="none")

@@ -41,11 +41,7 @@ class CumulativeLinkLoss(OrdinalLoss):
         link: ``"logit"`` or ``"probit"``.
     """
 
-    def __init__(
-        self, raters: int, *, link: str = "logit", missing: str = "thin", reduction: str = "mean"
-    ) -> None:
+    def __init__(self, raters: int, *, link: str = "logit", missing: str = "thin", reduction: str = "mean") -> None:
         if link not in ("logit", "probit"):
             raise ValueError(f"CumulativeLinkLoss: link must be 'logit' or 'probit'. Got {link!r}.")
-        super().__init__(
-            raters, family=f"cumulative_{link}", scores="level_ce", missing=missing, reduction=reduction
-        )
+        super().__init__(raters, family=f"cumulative_{link}", scores="level_ce", missing=missing, reduction=reduction)

@@ -11,9 +11,7 @@ __all__ = ["EarthMoverLoss", "LevelCrossEntropyLoss", "UnimodalLoss"]
 class LevelCrossEntropyLoss(OrdinalLoss):
     """Cross-entropy of the level, ``-log P(level = votes)``."""
 
-    def __init__(
-        self, raters: int, *, family: str = "softmax", missing: str = "thin", reduction: str = "mean"
-    ) -> None:
+    def __init__(self, raters: int, *, family: str = "softmax", missing: str = "thin", reduction: str = "mean") -> None:
         super().__init__(raters, family=family, scores="level_ce", missing=missing, reduction=reduction)
 
 

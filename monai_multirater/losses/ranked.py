@@ -23,9 +23,7 @@ class RankedProbabilityScoreLoss(OrdinalLoss):
         missing: str = "thin",
         reduction: str = "mean",
     ) -> None:
-        super().__init__(
-            raters, family=family, scores="rps", normalize=normalize, missing=missing, reduction=reduction
-        )
+        super().__init__(raters, family=family, scores="rps", normalize=normalize, missing=missing, reduction=reduction)
 
 
 class RPSBCELoss(OrdinalLoss):

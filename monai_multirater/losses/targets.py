@@ -76,6 +76,4 @@ def _check_range(votes: Tensor, counts: list[int], name: str) -> None:
     lowest, highest = votes.flatten(1).amin(1).tolist(), votes.flatten(1).amax(1).tolist()
     for item, (low, high, count) in enumerate(zip(lowest, highest, counts, strict=True)):
         if low < 0 or high > count:
-            raise ValueError(
-                f"{name}: votes of item {item} must be in 0..{count} raters present. Got {low} to {high}."
-            )
+            raise ValueError(f"{name}: votes of item {item} must be in 0..{count} raters present. Got {low} to {high}.")

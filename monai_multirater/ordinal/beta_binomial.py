@@ -52,9 +52,7 @@ def beta_binomial_log_levels(logit_mean: Tensor, log_concentration: Tensor, rate
     return log_binomials(raters, logit_mean) + yes + no - total
 
 
-def beta_binomial_log_likelihood(
-    logit_mean: Tensor, log_concentration: Tensor, votes: Tensor, raters: int
-) -> Tensor:
+def beta_binomial_log_likelihood(logit_mean: Tensor, log_concentration: Tensor, votes: Tensor, raters: int) -> Tensor:
     """``log P(votes of raters)`` at every voxel.
 
     Args:

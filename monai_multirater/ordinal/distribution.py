@@ -45,6 +45,9 @@ class LevelDistribution:
         log_cuts: ``log P(level <= k)`` and ``log P(level > k)`` at the cut points, two tensors ``[B, n,
             *spatial]``.
         below: ``P(level <= k)``, ``[B, n, *spatial]``.
+
+    A family that has a shorter way to the probability of one level, or of one side of every cut point, gives
+    it as ``at`` or ``sides``.
     """
 
     def __init__(
@@ -55,9 +58,11 @@ class LevelDistribution:
         cuts: Callable[[], tuple[Tensor, Tensor]] | None = None,
         below: Callable[[], Tensor] | None = None,
         thin: Callable[[int], LevelDistribution] | None = None,
+        at: Callable[[Tensor], Tensor] | None = None,
+        sides: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self._log_levels, self._levels, self._cuts, self._below = log_levels, levels, cuts, below
-        self._thin = thin
+        self._thin, self._at, self._sides = thin, at, sides
 
     @classmethod
     def from_levels(cls, probs: Tensor, *, log: bool = False) -> LevelDistribution:
@@ -89,6 +94,17 @@ class LevelDistribution:
     def below(self) -> Tensor:
         """``P(level <= k)``."""
         return self._below() if self._below else self.log_cuts[0].exp()
+
+    def log_level_at(self, votes: Tensor) -> Tensor:
+        """``log P(level = votes)`` for votes ``[B, 1, *spatial]``."""
+        return self._at(votes) if self._at else self.log_levels.gather(1, votes.to(torch.int64))
+
+    def log_sides(self, is_above: Tensor) -> Tensor:
+        """``log P(level > k)`` where ``is_above [B, n, *spatial]``, else ``log P(level <= k)``."""
+        if self._sides:
+            return self._sides(is_above)
+        below, above = self.log_cuts
+        return torch.where(is_above, above, below)
 
     def thin(self, present: int) -> LevelDistribution:
         """Distribution of the votes of ``present`` of the raters."""

@@ -31,9 +31,7 @@ __all__ = [
 ]
 
 
-def ordinal_consensus(
-    ratings: Tensor, rater_mask: Tensor | None = None, *, batched: bool | None = None
-) -> Tensor:
+def ordinal_consensus(ratings: Tensor, rater_mask: Tensor | None = None, *, batched: bool | None = None) -> Tensor:
     """Ordinal consensus labels: the number of raters present who say foreground.
 
     Args:
@@ -73,10 +71,7 @@ def _thinning(raters: int, present: int) -> Tensor:
     if not 1 <= present <= raters:
         raise ValueError(f"thin_levels: present must be in 1..{raters}. Got {present}.")
     total = comb(raters, present)
-    rows = [
-        [comb(k, v) * comb(raters - k, present - v) / total for k in range(raters + 1)]
-        for v in range(present + 1)
-    ]
+    rows = [[comb(k, v) * comb(raters - k, present - v) / total for k in range(raters + 1)] for v in range(present + 1)]
     return torch.tensor(rows, dtype=torch.float64)
 
 

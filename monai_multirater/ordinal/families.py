@@ -21,6 +21,9 @@ from monai_multirater.ordinal.distribution import LevelDistribution, log1mexp
 __all__ = ["FAMILIES", "OrdinalFamily", "get_family", "level_probabilities"]
 
 
+_END = 1e18  # stands for infinity; half its square is finite in float32
+
+
 class OrdinalFamily(ABC):
     """Turns network outputs into a distribution over levels.
 
@@ -105,15 +108,24 @@ class Cumulative(OrdinalFamily):
     def _distribution(self, outputs: Tensor, raters: int) -> LevelDistribution:
         logistic = self.link == "logistic"
         log_cdf, cdf = (logsigmoid, torch.sigmoid) if logistic else (log_ndtr, ndtr)
+        log_step = _log_logistic_step if logistic else _log_normal_step
 
         def log_levels() -> Tensor:
             z = torch.cummin(outputs, 1).values
-            upper, lower = z[:, :-1], z[:, 1:]
-            between = _log_logistic_step(upper, lower) if logistic else _log_normal_step(upper, lower)
-            return torch.cat([log_cdf(-z[:, :1]), between, log_cdf(z[:, -1:])], dim=1)
+            return torch.cat([log_cdf(-z[:, :1]), log_step(z[:, :-1], z[:, 1:]), log_cdf(z[:, -1:])], dim=1)
+
+        def at(votes: Tensor) -> Tensor:
+            ends = torch.full_like(outputs[:, :1], _END)
+            z = torch.cat([ends, torch.cummin(outputs, 1).values, -ends], dim=1)
+            level = votes.to(torch.int64)
+            return log_step(z.gather(1, level), z.gather(1, level + 1))
 
         return LevelDistribution(
-            log_levels, cuts=lambda: (log_cdf(-outputs), log_cdf(outputs)), below=lambda: cdf(-outputs)
+            log_levels,
+            cuts=lambda: (log_cdf(-outputs), log_cdf(outputs)),
+            below=lambda: cdf(-outputs),
+            at=at,
+            sides=lambda is_above: log_cdf(outputs * (2 * is_above.to(outputs.dtype) - 1)),
         )
 
 
@@ -148,7 +160,12 @@ class Corn(OrdinalFamily):
             before = torch.cat([torch.zeros_like(above[:, :1]), above[:, :-1]], dim=1)
             return torch.cat([before + logsigmoid(-outputs), above[:, -1:]], dim=1)
 
-        return LevelDistribution(log_levels)
+        def at(votes: Tensor) -> Tensor:
+            cuts = torch.arange(raters, device=votes.device).view(1, -1, *[1] * (votes.ndim - 2))
+            sign = 2 * (votes > cuts).to(outputs.dtype) - 1
+            return (logsigmoid(outputs * sign) * (votes >= cuts)).sum(1, keepdim=True)
+
+        return LevelDistribution(log_levels, at=at)
 
 
 class BetaBinomial(OrdinalFamily):

@@ -26,9 +26,7 @@ def majority_cuts(raters: int, ties: str) -> tuple[int, ...]:
     return (upper - 1,) if ties == "foreground" else (upper - 1, upper)
 
 
-def foreground_probability(
-    probs: Tensor, rule: str = "majority", *, ties: str = "background", dim: int = 1
-) -> Tensor:
+def foreground_probability(probs: Tensor, rule: str = "majority", *, ties: str = "background", dim: int = 1) -> Tensor:
     """Foreground probability of a distribution over levels.
 
     ``majority``: probability that more than half of the raters say foreground, ``sum_{k > R/2} p_k``; for
@@ -99,9 +97,7 @@ def vote_variance(probs: Tensor, *, dim: int = 1) -> Tensor:
 
 def _raters(probs: Tensor, dim: int) -> int:
     if probs.ndim <= dim or probs.shape[dim] < 2:
-        raise ValueError(
-            f"probs must have at least 2 levels (R + 1) along axis {dim}. Got shape {tuple(probs.shape)}."
-        )
+        raise ValueError(f"probs must have at least 2 levels (R + 1) along axis {dim}. Got shape {tuple(probs.shape)}.")
     return probs.shape[dim] - 1
 
 

@@ -40,13 +40,12 @@ def _rps(dist: LevelDistribution, votes: Tensor, raters: int, *, normalize: bool
 
 
 def _ranked_log(dist: LevelDistribution, votes: Tensor, raters: int, *, normalize: bool = True) -> Tensor:
-    below, above = dist.log_cuts
-    total = -torch.where(cumulative_targets(votes, raters), above, below).sum(1, keepdim=True)
+    total = -dist.log_sides(cumulative_targets(votes, raters)).sum(1, keepdim=True)
     return total / raters if normalize else total
 
 
 def _level_ce(dist: LevelDistribution, votes: Tensor, raters: int) -> Tensor:
-    return -dist.log_levels.gather(1, votes.to(torch.int64))
+    return -dist.log_level_at(votes)
 
 
 def _earth_mover(dist: LevelDistribution, votes: Tensor, raters: int, *, exponent: float = 2.0) -> Tensor:
@@ -118,9 +117,7 @@ def _score_levels(
         thinned = dist if present == raters else dist.thin(present)
         return SCORES[name].function(thinned, targets, present, **options)
 
-    return score_by_count(
-        score, probs, votes.as_subclass(Tensor), raters=raters, n_raters=n_raters, missing=missing
-    )
+    return score_by_count(score, probs, votes.as_subclass(Tensor), raters=raters, n_raters=n_raters, missing=missing)
 
 
 def ranked_probability_score(

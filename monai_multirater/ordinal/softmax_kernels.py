@@ -19,20 +19,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import log
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from monai_multirater.ordinal.encoding import full_precision, thinning_matrix
+from monai_multirater.ordinal.blocks import BlockScore
+from monai_multirater.ordinal.encoding import thinning_matrix
 from monai_multirater.ordinal.foreground import majority_cuts
 
-__all__ = ["FUSED_SCORES", "can_fuse", "softmax_scores"]
+__all__ = ["FUSED_SCORES", "can_fuse", "softmax_score"]
 
 FUSED_SCORES = frozenset({"rps", "ranked_log", "majority_ce"})
-_CPU_BLOCK = 1 << 18  # probabilities: a block and its temporaries stay in the second-level cache
-_CUDA_BLOCK = 1 << 26  # launches cost more than memory traffic there
 _TINY = 1e-30
 
 
@@ -65,15 +62,15 @@ class _Terms:
     scale: float
 
 
-def can_fuse(weights: Mapping[str, float], counts: list[int], ties: str) -> bool:
-    """Whether :func:`softmax_scores` covers these scores: ``FUSED_SCORES``, but no majority with half a tie."""
-    half = "majority_ce" in weights and ties == "half" and any(n % 2 == 0 for n in counts)
+def can_fuse(weights: Mapping[str, float], present: int, ties: str) -> bool:
+    """Whether :func:`softmax_score` covers these scores: ``FUSED_SCORES``, but no majority with half a tie."""
+    half = "majority_ce" in weights and ties == "half" and present % 2 == 0
     return FUSED_SCORES.issuperset(weights) and not half
 
 
 def _terms(
     weights: Mapping[str, float],
-    levels: int,
+    raters: int,
     present: int,
     *,
     normalize: bool,
@@ -81,14 +78,13 @@ def _terms(
     scale: float,
     like: Tensor,
 ) -> _Terms:
-    raters = levels - 1
     per_cut = 1 / present if normalize else 1.0
     by_cut = torch.full((present,), weights.get("ranked_log", 0.0) * per_cut, dtype=torch.float64)
     if "majority_ce" in weights:
         by_cut[majority_cuts(present, ties)[0]] += weights["majority_ce"]
     log_cuts = by_cut.nonzero()[:, 0]
     log_weights = by_cut[log_cuts, None]
-    thin, ones = thinning_matrix(raters, present, cuts=True), torch.ones(raters, levels, dtype=torch.float64)
+    thin, ones = thinning_matrix(raters, present, cuts=True), torch.ones(raters, raters + 1, dtype=torch.float64)
     below, above = thin @ ones.tril(), thin @ ones.triu(1)
     rps = weights.get("rps", 0.0) * per_cut
     quadratic = below if rps else below[:0]
@@ -168,8 +164,9 @@ def _logarithmic_exact(terms: _Terms, x: Tensor, votes: Tensor) -> tuple[Tensor,
     return values, gradient.mul_(terms.scale)
 
 
-def _block(terms: _Terms, x: Tensor, votes: Tensor, gradient: Tensor) -> Tensor:
+def _block(terms: _Terms, x: Tensor, votes: Tensor, gradient: Tensor | None) -> Tensor:
     """Values ``[b, 1, n]`` of logits ``x [b, R + 1, n]``; writes their scaled gradient."""
+    gradient = torch.empty_like(x) if gradient is None else gradient
     p = _softmax(x)
     rows = _matmul(terms.rows, p)
     quadratic = len(terms.cuts)
@@ -193,75 +190,25 @@ def _block(terms: _Terms, x: Tensor, votes: Tensor, gradient: Tensor) -> Tensor:
     return torch.zeros_like(x[:, :1]) if values is None else values
 
 
-def _flat(tensor: Tensor) -> Tensor:
-    """``[B, C, voxels]``, a view where the memory format allows it."""
-    try:
-        return tensor.view(*tensor.shape[:2], -1)
-    except RuntimeError:
-        return tensor.contiguous().view(*tensor.shape[:2], -1)
-
-
-class _SoftmaxScores(torch.autograd.Function):
-    """Values per voxel, or their sum times ``scale``; the gradient is ready after the forward pass."""
-
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, votes: Tensor, terms: list[_Terms], scale: float | None) -> Tensor:
-        flat, flat_votes = _flat(logits), _flat(votes)
-        like = terms[0].rows
-        values = like.new_empty(flat_votes.shape)
-        gradient = like.new_empty(flat.shape if ctx.needs_input_grad[0] else 0)
-        uniform = all(term is terms[0] for term in terms)
-        step = 1 if logits.device.type == "cpu" or not uniform else len(terms)
-        size = _CPU_BLOCK if logits.device.type == "cpu" else _CUDA_BLOCK
-        width = max(1, size // (step * logits.shape[1]))
-        for item in range(0, len(terms), step):
-            for start in range(0, flat.shape[2], width):
-                where = slice(item, item + step), slice(None), slice(start, start + width)
-                x = flat[where].to(like.dtype)
-                out = gradient[where] if len(gradient) else torch.empty_like(x)
-                values[where] = _block(terms[item], x, flat_votes[where].to(like.dtype), out)
-        if len(gradient):
-            ctx.save_for_backward(gradient.view(logits.shape))
-        return values.view(votes.shape) if scale is None else values.sum() * scale
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None, None]:
-        (gradient,) = ctx.saved_tensors
-        if grad_output.ndim == 0 and grad_output.device.type == "cpu" and float(grad_output) == 1:
-            return gradient, None, None, None
-        return gradient * grad_output, None, None, None
-
-
-def softmax_scores(
-    logits: Tensor,
-    votes: Tensor,
-    weights: Mapping[str, float],
-    counts: list[int],
-    *,
-    normalize: bool = True,
-    ties: str = "background",
-    reduction: str = "mean",
-) -> Tensor:
-    """Weighted sum of ``rps``, ``ranked_log`` and ``majority_ce`` of softmax levels.
+def softmax_score(
+    weights: Mapping[str, float], raters: int, present: int, *, normalize: bool = True, ties: str = "background"
+) -> BlockScore:
+    """Block score of ``R + 1`` level logits: weighted sum of ``rps``, ``ranked_log`` and ``majority_ce``.
 
     Args:
-        logits: ``[B, R + 1, *spatial]``; computed in float32, or float64 for float64.
-        votes: ``[B, 1, *spatial]`` integers.
         weights: weight by score, keys in ``FUSED_SCORES``.
-        counts: raters present of every item, 1..R each; distributions are thinned.
+        raters: R.
+        present: raters present, 1..R; the distribution over levels is thinned to their votes.
         normalize: divide the ranked scores by the number of cut points.
-        ties: of the majority; ``"half"`` only where all counts are odd (:func:`can_fuse`).
-        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
-
-    Returns:
-        a scalar, or ``[B, 1, *spatial]`` for ``"none"``. Differentiable once.
+        ties: of the majority; ``"half"`` only for odd ``present`` (:func:`can_fuse`).
     """
-    like = torch.empty(0, dtype=torch.promote_types(logits.dtype, torch.float32), device=logits.device)
-    scale = {"none": None, "sum": 1.0, "mean": 1 / votes.numel()}[reduction]
-    made = {
-        n: _terms(weights, logits.shape[1], n, normalize=normalize, ties=ties, scale=scale or 1.0, like=like)
-        for n in set(counts)
-    }
-    with full_precision(logits.device):
-        return _SoftmaxScores.apply(logits, votes, [made[n] for n in counts], scale)
+    made: dict[tuple[torch.dtype, torch.device, float], _Terms] = {}
+
+    def score(outputs: Tensor, votes: Tensor, gradient: Tensor | None, scale: float) -> Tensor:
+        key = outputs.dtype, outputs.device, scale
+        if key not in made:
+            made.clear()
+            made[key] = _terms(weights, raters, present, normalize=normalize, ties=ties, scale=scale, like=outputs[:0])
+        return _block(made[key], outputs, votes, gradient)
+
+    return score
