@@ -39,7 +39,7 @@ def _clean_errors() -> Iterator[None]:
     logger.propagate = False
     try:
         yield
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RuntimeError) as error:
         console.print("Error", style="bold red", end=" ")
         console.print(str(error), markup=False, highlight=False)
         raise typer.Exit(1) from None
@@ -229,6 +229,48 @@ def _print_summary(path: Path) -> None:
         table.add_row(f"marked by {rater}", *(str(count) for count in marked))
     console.print(table)
     console.print(str(path), markup=False, highlight=False)
+
+
+@app.command()
+def compare(
+    manifests: Annotated[list[Path], typer.Argument(help="Data sets, or several splits of one.")],
+    method: Annotated[
+        list[str], typer.Option(help="Objective, or overlay of the bundle in configs/objectives; repeat.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for runs and tables.")],
+    bundle: Annotated[Path, typer.Option(help="The bundle.")] = Path("bundles/rps"),
+    seeds: Annotated[int, typer.Option(min=1, help="Training seeds per manifest.")] = 1,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs; default: the bundle's.")] = None,
+    overlay: Annotated[list[Path] | None, typer.Option(help="Further configuration for all runs.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Trainings side by side, one thread each.")] = 1,
+) -> None:
+    """Train every method on every manifest, evaluate on the untouched test split, write the tables.
+
+    [bold]Examples[/bold]
+
+      monai-multirater compare a.json b.json c.json --method rps_bce --method ranked_log --out study
+
+      monai-multirater compare a.json --seeds 3 --epochs 30 --jobs 2 --method soft --method majority --out study
+
+    A run that is finished is not repeated: after an interruption, give the same command again.
+    """
+    with _clean_errors():
+        from monai_multirater.studies import compare_objectives, method_overlays, tabulate, write_tables
+
+        overlays = method_overlays(bundle, method)
+        options = {} if epochs is None else {"max_epochs": epochs}
+        runs = compare_objectives(
+            manifests,
+            overlays,
+            bundle=bundle,
+            out=out,
+            seeds=range(seeds),
+            options=options,
+            common=tuple(overlay or ()),
+            jobs=jobs,
+        )
+        for path in write_tables(tabulate(runs), out):
+            typer.echo(path)
 
 
 def main() -> None:

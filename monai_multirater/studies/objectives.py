@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from monai_multirater.metrics import CaseStatistics
 from monai_multirater.resampling import BootstrapResult
 
-__all__ = ["FOREGROUND_RULES", "Run", "compare_objectives", "run_once", "tabulate"]
+__all__ = ["FOREGROUND_RULES", "Run", "compare_objectives", "method_overlays", "run_once", "tabulate", "write_tables"]
 
 FOREGROUND_RULES = ("expected", "majority")
 
@@ -34,6 +34,7 @@ class Run:
         seed: seed of initialization, order and augmentation.
         directory: where models and evaluations go.
         options: further overrides for training, by configuration id.
+        common: configuration files between ``train.json`` and the overlay.
     """
 
     manifest: Path
@@ -41,6 +42,7 @@ class Run:
     seed: int
     directory: Path
     options: Mapping[str, Any] = field(default_factory=dict)
+    common: tuple[Path, ...] = ()
 
     @property
     def method(self) -> str:
@@ -65,7 +67,7 @@ def run_once(bundle: Path, run: Run, *, threads: int | None = None) -> Run:
     finished = run.directory / "trained"
     if not finished.is_file():
         _workflow(
-            [bundle / "configs" / "train.json", run.overlay],
+            [bundle / "configs" / "train.json", *run.common, run.overlay],
             {**common, "output_dir": str(run.directory), "seed": run.seed, **run.options},
         )
         finished.touch()
@@ -83,7 +85,8 @@ def run_once(bundle: Path, run: Run, *, threads: int | None = None) -> Run:
 
 
 def _workflow(configs: Iterable[Path], overrides: Mapping[str, Any]) -> None:
-    workflow = ConfigWorkflow(config_file=[str(c) for c in configs], logging_file=False, workflow_type=None, **overrides)
+    files = [str(config) for config in configs]
+    workflow = ConfigWorkflow(config_file=files, logging_file=False, workflow_type=None, **overrides)
     try:
         workflow.initialize()
         workflow.run()
@@ -100,6 +103,7 @@ def compare_objectives(
     out: Path,
     seeds: Sequence[int] = (0,),
     options: Mapping[str, Any] | None = None,
+    common: Sequence[Path] = (),
     jobs: int = 1,
 ) -> list[Run]:
     """Train and evaluate every combination of manifest, overlay and seed; return the runs that are finished.
@@ -111,13 +115,21 @@ def compare_objectives(
         out: ``out/<method>/<manifest>-<seed>/`` gets each run; a finished run is not repeated.
         seeds: training seeds per manifest.
         options: overrides for all trainings, for example ``{"max_epochs": 30}``.
+        common: configuration files over ``train.json`` for all trainings.
         jobs: processes side by side, one torch thread each when more than one.
 
     Raises:
         RuntimeError: naming the runs that failed, after all others are done.
     """
     runs = [
-        Run(m.resolve(), o.resolve(), s, out / o.stem / f"{m.parent.name}-{m.stem}-{s}", dict(options or {}))
+        Run(
+            m.resolve(),
+            o.resolve(),
+            s,
+            out.resolve() / o.stem / f"{m.parent.name}-{m.stem}-{s}",
+            dict(options or {}),
+            tuple(c.resolve() for c in common),
+        )
         for s in seeds
         for m in manifests
         for o in overlays
@@ -136,6 +148,50 @@ def compare_objectives(
         lines = [f"  {name}: {error}" for name, error in failures.items()]
         raise RuntimeError("\n".join([f"compare_objectives: {len(failures)} of {len(runs)} runs failed:", *lines]))
     return finished
+
+
+def method_overlays(bundle: Path, methods: Sequence[str]) -> list[Path]:
+    """Return the overlay file of each method: a path, or a name in the bundle's ``configs/objectives``.
+
+    Raises:
+        ValueError: naming the unknown method and the known ones.
+    """
+    folder = bundle / "configs" / "objectives"
+    known = {path.stem: path for path in sorted(folder.glob("*.json"))}
+    overlays = []
+    for method in methods:
+        path = known.get(method, Path(method))
+        if not path.is_file():
+            raise ValueError(f"There is no method {method!r}; known are {', '.join(known)}, or give a file.")
+        overlays.append(path)
+    return overlays
+
+
+def write_tables(table: pd.DataFrame, out: Path) -> list[Path]:
+    """Write the table as ``scores.csv`` and, per data set, readable as ``<dataset>.md``; return the paths."""
+    out.mkdir(parents=True, exist_ok=True)
+    contents = {"scores.csv": table.to_csv(index=False)}
+    for dataset, part in table.groupby("dataset"):
+        contents[f"{dataset}.md"] = _markdown(part)
+    for name, content in contents.items():
+        temporary = out / f".{name}.tmp"
+        temporary.write_text(content, encoding="utf-8")
+        temporary.replace(out / name)
+    return [out / name for name in contents]
+
+
+def _markdown(part: pd.DataFrame) -> str:
+    scores = list(dict.fromkeys(part["score"]))
+    lines = ["| method | foreground | " + " | ".join(scores) + " |", "|---|---|" + "---|" * len(scores)]
+    wide = part.set_index(["method", "rule", "score"])
+    for method, rule in dict.fromkeys(zip(part["method"], part["rule"], strict=True)):
+        cells = []
+        for score in scores:
+            row = wide.loc[(method, rule, score)]
+            places = 4 if score == "auc" else 5
+            cells.append(f"{row['mean']:.{places}f} [{row['low']:.{places}f}, {row['high']:.{places}f}]")
+        lines.append(f"| {method} | {rule} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def tabulate(
