@@ -1,19 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small helpers that bundle configurations call: where the bundle lies and what a trained model was made for."""
+"""What bundle configurations call: where the bundle lies, do data and model fit, what a model was trained for."""
 
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 import os
+import pickle
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from monai_multirater.data import Manifest, ManifestError, Problem, open_manifest
+import torch
+from torch import nn
 
-__all__ = ["bundle_root", "check_raters", "open_data", "read_settings", "write_settings"]
+from monai_multirater.data import Manifest, check_fit, list_images, open_manifest
+
+__all__ = [
+    "bundle_root",
+    "check_checkpoint",
+    "describe_data",
+    "open_data",
+    "open_images",
+    "read_settings",
+    "start_training",
+    "write_settings",
+]
 
 
 def bundle_root(arguments: Sequence[str] | None = None) -> str:
@@ -62,12 +76,21 @@ def read_settings(path: str | os.PathLike[str], defaults: Mapping[str, Any]) -> 
     return {**defaults, **found}
 
 
-def open_data(path: str, *, raters: int | None = None, **options: Any) -> Manifest:
+def open_data(
+    path: str,
+    *,
+    raters: int | None = None,
+    channels: int | None = None,
+    spatial_dims: int | None = None,
+    **options: Any,
+) -> Manifest:
     """Open a data set for a bundle run; end the run with one plain message when something is wrong with it.
 
     Args:
         path: the manifest.
         raters: number of raters a trained model knows, when the job uses one.
+        channels: image channels of a trained model.
+        spatial_dims: 2 or 3, what the configuration is for.
         options: see :func:`monai_multirater.data.open_manifest`.
 
     Raises:
@@ -76,18 +99,94 @@ def open_data(path: str, *, raters: int | None = None, **options: Any) -> Manife
     """
     try:
         manifest = open_manifest(path, **options)
-        return manifest if raters is None else check_raters(manifest, raters)
-    except (ManifestError, FileExistsError) as error:
+        return check_fit(manifest, raters=raters, channels=channels, spatial_dims=spatial_dims)
+    except (ValueError, OSError) as error:
         raise SystemExit(f"Error in the data set: {error}") from error
 
 
-def check_raters(manifest: Manifest, raters: int) -> Manifest:
-    """Return the manifest when a model for ``raters`` raters can be evaluated on it.
+def open_images(folder: str, *, channels: int, spatial_dims: int) -> list[dict[str, str]]:
+    """Return the images of a folder after opening each; end the run with one message when one cannot be used.
+
+    Args:
+        folder: where the images are.
+        channels: image channels of the model.
+        spatial_dims: 2 or 3, what the configuration is for.
 
     Raises:
-        ManifestError: the data set has more raters than the model has vote levels for.
+        SystemExit: with everything that is wrong, see :func:`monai_multirater.data.list_images`.
     """
-    if len(manifest.raters) > raters:
-        reason = f"has {len(manifest.raters)} raters; the model was trained for {raters}"
-        raise ManifestError(manifest.root, [Problem(reason)])
-    return manifest
+    try:
+        return list_images(folder, channels=channels, spatial_dims=spatial_dims)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"Error in the images: {error}") from error
+
+
+def check_checkpoint(path: str, network: nn.Module, *, key: str = "model") -> None:
+    """End the run with one message when the weights that it needs are missing, damaged or of another network.
+
+    Args:
+        path: the checkpoint.
+        network: the network that will load it.
+        key: entry of the checkpoint that holds the weights.
+
+    Raises:
+        SystemExit: naming the file and the reason.
+    """
+    if not Path(path).is_file():
+        raise SystemExit(f"Error: there is no trained model at {path}. Train one first, or give --checkpoint.")
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+        found = {name: tuple(value.shape) for name, value in found.get(key, found).items()}
+    except (OSError, RuntimeError, EOFError, AttributeError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise SystemExit(f"Error: {path} cannot be read as a checkpoint (damaged or truncated?): {reason}") from error
+    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    wrong = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+    if wrong:
+        first = f"{wrong[0]} is {found.get(wrong[0], 'missing')} there and {wanted.get(wrong[0], 'unknown')} here"
+        raise SystemExit(
+            f"Error: the weights in {path} are of another network: {len(wrong)} entries differ ({first}). "
+            "Give the network options that the model was trained with."
+        )
+
+
+def describe_data(manifest: Manifest, splits: Sequence[str] = ("training", "validation")) -> str:
+    """Return a short description that changes when cases or their raters change: name, number of cases, digest."""
+    records = [(split, r.case, sorted(r.ratings)) for split in splits for r in manifest.splits[split]]
+    digest = hashlib.sha256(repr((manifest.raters, records)).encode()).hexdigest()
+    return f"{manifest.name}, {len(records)} cases, {digest[:12]}"
+
+
+def start_training(
+    model_dir: str, settings: Mapping[str, Any], training: Mapping[str, Any], *, resume: bool = True
+) -> None:
+    """Write ``model.json`` for a training that starts; refuse to go on from one that had other settings.
+
+    Args:
+        model_dir: where ``resume.pt`` of an interrupted training may be; created when missing.
+        settings: what users of the model need to know (raters, channels, objective, ...).
+        training: what else decides the result (seed, epochs, data, ...), stored under ``training``.
+        resume: when False, an earlier training in ``model_dir`` is removed and the new one starts over.
+
+    Raises:
+        SystemExit: an earlier training in ``model_dir`` had other settings; names them.
+    """
+    folder = Path(model_dir)
+    now = json.loads(json.dumps({**settings, "training": dict(training)}))
+    if not resume:
+        for name in ("resume.pt", "model.pt", "history.csv"):
+            (folder / name).unlink(missing_ok=True)
+    elif (folder / "resume.pt").is_file() and (folder / "model.json").is_file():
+        then = read_settings(folder / "model.json", {})
+        changes = _changes({**then, **then.get("training", {})}, {**now, **now["training"]})
+        if changes:
+            raise SystemExit(
+                f"Error: {folder} holds a training with other settings ({'; '.join(changes)}). "
+                "Give another --output_dir, or start over with --resume False."
+            )
+    write_settings(folder / "model.json", now)
+
+
+def _changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    shared = [name for name in now if name in then and name != "training"]
+    return [f"{name} was {then[name]}, is {now[name]}" for name in shared if then[name] != now[name]]

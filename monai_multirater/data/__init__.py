@@ -6,7 +6,7 @@ from monai_multirater.data.check import check_manifest
 from monai_multirater.data.collate import multirater_collate
 from monai_multirater.data.datalist import CaseRecord, Manifest, datalist, read_manifest, write_manifest
 from monai_multirater.data.dataset import SeededDataset
-from monai_multirater.data.opening import image_channels, level_frequencies, list_images, open_manifest
+from monai_multirater.data.opening import check_fit, image_channels, level_frequencies, list_images, open_manifest
 from monai_multirater.data.phantom_shapes import DEFAULT_RATERS, RaterStyle
 from monai_multirater.data.phantoms import make_phantoms
 from monai_multirater.data.problems import ManifestError, Problem
@@ -32,6 +32,7 @@ __all__ = [
     "ReadError",
     "SeededDataset",
     "build_manifest",
+    "check_fit",
     "check_manifest",
     "datalist",
     "image_channels",

@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
-from ignite.handlers import Checkpoint, DiskSaver
+from ignite.handlers import Checkpoint
+from ignite.handlers.checkpoint import BaseSaveHandler
 from monai.handlers import CheckpointSaver
 
 __all__ = ["AtomicCheckpointSaver", "ResumeHandler"]
@@ -18,15 +21,20 @@ __all__ = ["AtomicCheckpointSaver", "ResumeHandler"]
 logger = logging.getLogger(__name__)
 
 
-class _ReplacingSaver(DiskSaver):
-    """Write to a temporary name and rename it over ``filename``: the old file stays until the new one is whole."""
+class _ReplacingSaver(BaseSaveHandler):
+    """Write to ``path + ".tmp"`` and rename it over ``path``: the old file stays until the new one is whole."""
 
-    def __init__(self, dirname: str, filename: str) -> None:
-        super().__init__(dirname=dirname, require_empty=False, atomic=True)
-        self.filename = filename
+    def __init__(self, path: Path) -> None:
+        self.path = path
 
     def __call__(self, checkpoint: Mapping[str, Any], filename: str, metadata: Any = None) -> None:
-        super().__call__(checkpoint, self.filename, metadata)
+        """Write on rank 0, whatever name the caller would give the file."""
+        if idist.get_rank() != 0:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_name(self.path.name + ".tmp")
+        torch.save(checkpoint, temporary)
+        temporary.replace(self.path)
 
     def remove(self, filename: str) -> None:
         """Do nothing: the file is replaced, never removed first."""
@@ -65,7 +73,7 @@ class AtomicCheckpointSaver(CheckpointSaver):
             key_metric_negative_sign=lower_is_better,
         )
         self.select_from_epoch = select_from_epoch
-        self._best.save_handler = _ReplacingSaver(save_dir, filename)
+        self._best.save_handler = _ReplacingSaver(Path(save_dir) / filename)
 
     @property
     def _best(self) -> Checkpoint:
@@ -75,8 +83,9 @@ class AtomicCheckpointSaver(CheckpointSaver):
         return checkpoint
 
     def metrics_completed(self, engine: Engine) -> None:
-        """Compare and save after an evaluation, from ``select_from_epoch`` on."""
-        if engine.state.epoch >= self.select_from_epoch:
+        """Compare and save after an evaluation, from ``select_from_epoch`` on; NaN is never the best."""
+        value = float(engine.state.metrics[engine.state.key_metric_name])
+        if engine.state.epoch >= self.select_from_epoch and not math.isnan(value):
             super().metrics_completed(engine)
 
     def state_dict(self) -> dict[str, Any]:
@@ -97,6 +106,9 @@ class ResumeHandler:
         objects: named objects with ``state_dict`` and ``load_state_dict``: network, optimizer, scheduler, ...
         resume: load ``path`` when it exists; when False an existing file is ignored and replaced.
         map_location: where tensors are loaded to.
+
+    Raises:
+        ValueError: the file holds other entries than ``objects``.
     """
 
     def __init__(
@@ -111,7 +123,7 @@ class ResumeHandler:
         self.objects = dict(objects)
         self.resume = resume
         self.map_location = map_location
-        self._saver = _ReplacingSaver(str(self.path.parent), self.path.name)
+        self._saver = _ReplacingSaver(self.path)
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer; list this handler last, so that it sees the state after all others."""

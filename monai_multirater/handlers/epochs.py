@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import ignite.distributed as idist
 import numpy as np
 import pandas as pd
 import torch
@@ -18,6 +20,8 @@ from rich.table import Table
 from tqdm.auto import tqdm
 
 __all__ = ["SeedEpochs", "TrainingHistory", "TrainingProgress"]
+
+logger = logging.getLogger(__name__)
 
 
 class _HasEpoch(Protocol):
@@ -61,9 +65,7 @@ class TrainingProgress:
         disable: show nothing, for example on ranks other than 0.
     """
 
-    def __init__(
-        self, *, evaluator: Engine | None = None, metrics: Sequence[str] = (), disable: bool = False
-    ) -> None:
+    def __init__(self, *, evaluator: Engine | None = None, metrics: Sequence[str] = (), disable: bool = False) -> None:
         self.evaluator = evaluator
         self.metrics = tuple(metrics)
         self.disable = disable
@@ -105,6 +107,8 @@ class TrainingProgress:
 
 class TrainingHistory:
     """Record the loss and the validation metrics of every epoch; write them as CSV; print a table at the end.
+
+    The loss of an epoch is the mean over its iterations and over the processes of a distributed training.
 
     Args:
         path: the CSV file, rewritten (atomically) after each epoch.
@@ -160,7 +164,7 @@ class TrainingHistory:
         return min(rows, key=lambda r: r[key] if self.lower_is_better else -r[key])
 
     def _record(self, engine: Engine) -> None:
-        row = {"epoch": float(engine.state.epoch), "loss": float(np.mean(self._losses)) if self._losses else math.nan}
+        row = {"epoch": float(engine.state.epoch), "loss": _mean_over_processes(self._losses)}
         self._losses = []
         if self.evaluator.state.epoch == engine.state.epoch:
             values = self.evaluator.state.metrics
@@ -174,7 +178,14 @@ class TrainingHistory:
 
     def _print(self, _: Engine) -> None:
         best = self.best()
-        if self.disable or best is None:
+        if self.disable:
+            return
+        if best is None:
+            logger.warning(
+                "No epoch from %d on has a validation %s that is a number: no best model was saved.",
+                self.select_from_epoch,
+                self.metrics[0],
+            )
             return
         table = Table(title=self.title)
         for column in ("", "epoch", "loss", *self.metrics):
@@ -183,6 +194,12 @@ class TrainingHistory:
             cells = [f"{row.get(m, math.nan):.5f}" for m in ("loss", *self.metrics)]
             table.add_row(name, f"{row['epoch']:.0f}", *cells)
         Console().print(table)
+
+
+def _mean_over_processes(losses: Sequence[float]) -> float:
+    mean = float(np.mean(losses)) if losses else math.nan
+    size = idist.get_world_size()
+    return mean if size == 1 else float(idist.all_reduce(torch.tensor(mean, dtype=torch.float64))) / size
 
 
 def _loss(engine: Engine) -> float:

@@ -101,7 +101,7 @@ class EvaluationReport:
         self.metric = metric
         self.ceiling = RaterCeiling(raters)
         self.figure = figure
-        self.options = {"resamples": resamples, "fraction": fraction, "seed": seed}
+        self.options: dict[str, Any] = {"resamples": resamples, "fraction": fraction, "seed": seed}
         self.title = title
         self.disable = disable
 
@@ -126,9 +126,7 @@ class EvaluationReport:
         self._write(statistics, summaries, table)
         _print_summary(self.title, len(statistics), summaries)
 
-    def _write(
-        self, statistics: CaseStatistics, summaries: Mapping[str, Summary], table: ReliabilityTable
-    ) -> None:
+    def _write(self, statistics: CaseStatistics, summaries: Mapping[str, Summary], table: ReliabilityTable) -> None:
         self.output_dir.mkdir(parents=True, exist_ok=True)
         rows = [
             {"who": who, "score": name, **_as_row(result)}

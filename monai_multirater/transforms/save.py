@@ -123,9 +123,7 @@ class SaveMapsd(MapTransform):
         super().__init__(keys, allow_missing_keys)
         self.names = [str(n) for n in ([names] if isinstance(names, str) else names or self.keys)]
         if len(self.names) != len(self.keys):
-            raise ValueError(
-                f"SaveMapsd: {len(self.keys)} keys need as many names. Got {self.names} instead."
-            )
+            raise ValueError(f"SaveMapsd: {len(self.keys)} keys need as many names. Got {self.names} instead.")
         self.source = source
         self.saver = SaveMaps(output_dir)
 
