@@ -99,25 +99,27 @@ def case_figure(
         raise ValueError(f"case_figure: 'image' must be [C, H, W] or [C, X, Y, Z]. Got shape {volume.shape}.")
     masks = None if ratings is None else _checked_ratings(ratings, shape)
     present = np.ones(0, bool) if masks is None else _present(rater_mask, len(masks), "case_figure")
-    maps: dict[str, Array] = {}
+    maps: list[tuple[str, Array]] = []
     if masks is not None:
         _check_names(names, len(masks), "case_figure")
-        maps["mean vote"] = count_votes(torch.from_numpy(masks[present])).numpy() / present.sum()
+        maps.append(("mean vote", count_votes(torch.from_numpy(masks[present])).numpy() / present.sum()))
     models = probability if isinstance(probability, Mapping) else {"model": probability}
-    for name, values in {**models, "truth": truth}.items():
+    for name, values in (*models.items(), ("truth", truth)):
         if values is not None:
-            maps[name] = spatial(values, shape, function="case_figure", argument=name)
-    index = choose_slice(maps.get("mean vote"), shape, slice_index, function="case_figure")
-    figure, panels = _row(1 + len(maps), shape, index)
+            maps.append((name, spatial(values, shape, function="case_figure", argument=name)))
+    votes = None if masks is None else maps[0][1]
+    index = choose_slice(votes, shape, slice_index, function="case_figure")
+    foot = 0.35 if masks is not None and names is not None else 0.0
+    figure, panels = _grid(1 + len(maps), shape, index, columns=1 + len(maps), foot=foot)
     _show(panels[0], plane(volume, index), title or "image", index)
     if masks is not None:
         rater_contours(panels[0], plane(masks, index), rater_mask=present)
         if names is not None:
             handles = _handles(names, present)
             figure.legend(handles=handles, fontsize=8, loc="outside lower center", ncols=min(8, len(handles)))
-    drawn = [_draw(axes, plane(maps[name], index), name, index) for axes, name in zip(panels[1:], maps, strict=True)]
+    drawn = [_draw(axes, plane(m, index), name, index) for axes, (name, m) in zip(panels[1:], maps, strict=True)]
     if drawn:
-        _color_bar(figure, drawn[-1], panels, "probability of a vote")
+        _color_bar(figure, drawn[-1], panels, "probability\nof a vote")
     return figure
 
 
@@ -128,6 +130,7 @@ def maps_figure(
     levels: int | None = None,
     label: str = "",
     colors: str = _MAP_COLORS,
+    columns: int = 4,
     slice_index: int | None = None,
 ) -> Figure:
     """Show maps of one case side by side, in one color scale.
@@ -138,29 +141,35 @@ def maps_figure(
         levels: for whole numbers 0..levels (votes): one color each, in place of ``limits``.
         label: what the values are, beside the color bar.
         colors: name of a matplotlib color map.
+        columns: most maps in a row, at least one.
         slice_index: slice of volumes along the last axis; by default the one with the largest sum over the maps.
 
     Raises:
-        ValueError: no map, maps of different shapes, or a slice outside the volume.
+        ValueError: no map, maps of different shapes, no column, or a slice outside the volume.
     """
-    arrays = {name: to_array(values) for name, values in maps.items()}
-    if not arrays:
-        raise ValueError("maps_figure: 'maps' must hold at least one map. Got none.")
-    first = next(iter(arrays.values()))
-    shape = first.shape[1:] if first.ndim > 2 and first.shape[0] == 1 else first.shape
-    if len(shape) not in (2, 3):
-        raise ValueError(f"maps_figure: a map must be 2D or 3D. Got shape {first.shape}.")
-    flat = {name: spatial(a, shape, function="maps_figure", argument=name) for name, a in arrays.items()}
+    if not maps or columns < 1:
+        raise ValueError(f"maps_figure: give at least one map and one column. Got {len(maps)} and {columns}.")
+    flat, shape = _common_shape(maps)
     weight = np.sum([np.abs(np.nan_to_num(a.astype(np.float64))) for a in flat.values()], axis=0)
     index = choose_slice(weight, shape, slice_index, function="maps_figure")
     norm = Normalize(*limits) if levels is None else BoundaryNorm(np.arange(levels + 2) - 0.5, 256)
-    figure, panels = _row(len(flat), shape, index)
+    figure, panels = _grid(len(flat), shape, index, columns=columns)
     drawn = [
         _draw(axes, plane(a, index), name, index, norm=norm, colors=colors)
         for axes, (name, a) in zip(panels, flat.items(), strict=True)
     ]
     _color_bar(figure, drawn[-1], panels, label, ticks=None if levels is None else list(range(levels + 1)))
     return figure
+
+
+def _common_shape(maps: Mapping[str, Any]) -> tuple[dict[str, Array], tuple[int, ...]]:
+    arrays = {name: to_array(values) for name, values in maps.items()}
+    first = next(iter(arrays.values()))
+    shape = first.shape[1:] if first.ndim > 2 and first.shape[0] == 1 else first.shape
+    if len(shape) not in (2, 3):
+        raise ValueError(f"maps_figure: a map must be 2D or 3D. Got shape {first.shape}.")
+    flat = {name: spatial(a, shape, function="maps_figure", argument=name) for name, a in arrays.items()}
+    return flat, shape
 
 
 def _checked_ratings(ratings: Any, shape: tuple[int, ...]) -> Array:
@@ -197,11 +206,20 @@ def _handles(names: Sequence[str], present: Array) -> list[Line2D]:
     ]
 
 
-def _row(count: int, shape: tuple[int, ...], slice_index: int | None) -> tuple[Figure, list[Axes]]:
-    height, width = shape[:2] if slice_index is None else (shape[1], shape[0])
+def _grid(
+    count: int, shape: tuple[int, ...], slice_index: int | None, *, columns: int, foot: float = 0.0
+) -> tuple[Figure, list[Axes]]:
+    """Figure with ``count`` panels of the shape of the picture and ``foot`` inches for a legend below."""
+    height, width = shape if slice_index is None else (shape[1], shape[0])
     tall = min(max(height / width, 0.4), 2.5)
-    figure = Figure(figsize=(_PANEL * count + 0.8, _PANEL * tall + 0.6), layout="constrained", facecolor="white")
-    return figure, list(np.atleast_1d(figure.subplots(1, count)))
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    size = (_PANEL * columns + 0.8, rows * (_PANEL * tall + 0.25) + foot)
+    figure = Figure(figsize=size, layout="constrained", facecolor="white")
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in panels[count:]:
+        axes.remove()
+    return figure, panels[:count]
 
 
 def _show(axes: Axes, image: Array, title: str, slice_index: int | None) -> None:
