@@ -26,7 +26,7 @@ def features(dims: int, channels: int = 6) -> torch.Tensor:
 def initial_levels(family: str, frequencies: list[float], dims: int = 2) -> torch.Tensor:
     raters = len(frequencies) - 1
     head = OrdinalHead(dims, 6, raters, family).double()
-    head.set_prior(frequencies)
+    head.set_prior(frequencies, weight_scale=0.0)
     return level_probabilities(head(features(dims).double()), family=family, raters=raters).detach()
 
 
@@ -91,6 +91,15 @@ def test_level_that_never_occurs_keeps_a_finite_start(family: str) -> None:
     levels = initial_levels(family, [1.0, 0.0, 0.0, 0.0])
     assert torch.isfinite(levels).all()
     assert torch.isfinite(FAMILIES[family].log_levels(OrdinalHead(2, 6, 3, family)(features(2)), 3)).all()
+
+
+def test_prior_keeps_the_weights_by_default() -> None:
+    head = OrdinalHead(2, 6, 3)
+    before = head.conv.weight.clone()
+    head.set_prior([0.7, 0.1, 0.1, 0.1])
+    assert torch.equal(head.conv.weight, before)
+    levels = torch.softmax(head(torch.zeros(1, 6, 2, 2)), 1)
+    torch.testing.assert_close(levels[0, :, 0, 0], torch.tensor([0.7, 0.1, 0.1, 0.1]))
 
 
 @pytest.mark.parametrize("scale", [0.0, 1.0])

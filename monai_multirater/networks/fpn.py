@@ -78,6 +78,8 @@ class OrdinalFPN(nn.Module):
         if norm != "batch":
             replace_batch_norm(self.encoder, norm, spatial_dims)
         self.pyramid = FeaturePyramidNetwork(spatial_dims, list(encoder_channels), pyramid_channels)
+        # the first convolution of each decoder branch does what the 3x3 convolutions of the pyramid would do
+        self.pyramid.layer_blocks = nn.ModuleList([nn.Identity() for _ in encoder_channels])
         self.decoder = _SegmentationDecoder(spatial_dims, pyramid_channels, segmentation_channels)
         self.dropout: nn.Module = Dropout[Dropout.DROPOUT, spatial_dims](dropout)
         self.head = OrdinalHead(spatial_dims, segmentation_channels, raters, family)

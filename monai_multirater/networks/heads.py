@@ -91,9 +91,7 @@ class OrdinalHead(nn.Module):
         self.raters = raters
         shared = family in _FREE_BIASES or family in _ORDERED
         channels = 1 if shared else FAMILIES[family].channels(raters)
-        self.conv: nn.Module = Conv[Conv.CONV, spatial_dims](
-            in_channels, channels, kernel_size=1, bias=not shared
-        )
+        self.conv: nn.Module = Conv[Conv.CONV, spatial_dims](in_channels, channels, kernel_size=1, bias=not shared)
         self.shared: nn.Module = nn.Identity()
         if shared:
             self.shared = (FreeBiases if family in _FREE_BIASES else OrderedThresholds)(raters, spatial_dims)
@@ -102,9 +100,9 @@ class OrdinalHead(nn.Module):
 
     @torch.no_grad()
     def set_prior(
-        self, level_frequencies: Sequence[float] | Tensor, *, floor: float = 1e-6, weight_scale: float = 0.0
+        self, level_frequencies: Sequence[float] | Tensor, *, floor: float = 1e-6, weight_scale: float = 1.0
     ) -> None:
-        """Initialize the biases so that the first level probabilities are the given frequencies.
+        """Initialize the biases so that features of zero give the level frequencies.
 
         Exact for ``softmax``, ``coral``, ``corn``, ``cumulative_logit`` and ``cumulative_probit``, which can
         express every distribution over 0..R. ``beta_binomial`` gets the exact mean vote and the concentration
@@ -115,8 +113,9 @@ class OrdinalHead(nn.Module):
             level_frequencies: R + 1 non-negative numbers, for example vote counts of the training set;
                 divided by their sum.
             floor: smallest frequency used, since a level of frequency 0 could never be learned again.
-            weight_scale: factor on the weights of the 1x1 convolution. With 0 every voxel starts at the prior
-                exactly (the weights still learn: their gradient does not depend on their value).
+            weight_scale: factor on the weights of the 1x1 convolution. With 1 the features spread the first
+                predictions around the prior; with 0 every voxel starts at the prior exactly, but then all
+                features get their first gradients from one direction and learn nearly the same: a worse fit.
 
         Raises:
             ValueError: if the frequencies are not R + 1 finite non-negative numbers with a positive sum.

@@ -16,7 +16,8 @@ from monai_multirater.networks.layers import crop_to, pad_to_multiple
 __all__ = ["OrdinalUNet"]
 
 _NormOrAct = str | tuple[str, Mapping[str, Any]]
-_INSTANCE: tuple[str, Mapping[str, Any]] = ("instance", {"affine": True})
+_INSTANCE: _NormOrAct = ("instance", {"affine": True})
+_LEAKY_RELU: _NormOrAct = ("leakyrelu", {"negative_slope": 0.01, "inplace": True})
 
 
 class OrdinalUNet(nn.Module):
@@ -34,7 +35,8 @@ class OrdinalUNet(nn.Module):
         channels: features of each level, top first; every level but the last halves the size once.
         num_res_units: convolutions in each residual unit of the encoder.
         norm: MONAI normalization, name or (name, arguments).
-        act: MONAI activation, name or (name, arguments).
+        act: MONAI activation, name or (name, arguments); leaky ReLU by default, since PReLU, MONAI's default,
+            takes a fifth to a quarter of a training step on the CPU.
         dropout: dropout probability after each normalization.
 
     Source: Kerfoot et al. 2019, https://doi.org/10.1007/978-3-030-12029-0_40
@@ -50,7 +52,7 @@ class OrdinalUNet(nn.Module):
         channels: Sequence[int] = (16, 32, 64, 128, 256),
         num_res_units: int = 1,
         norm: _NormOrAct = _INSTANCE,
-        act: _NormOrAct = "PRELU",
+        act: _NormOrAct = _LEAKY_RELU,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()

@@ -41,9 +41,7 @@ class StackRaters(Transform):
         self.affine_atol = affine_atol
         self.resample = resample
 
-    def __call__(
-        self, masks: Sequence[Any], reference: Tensor, *, case: str | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def __call__(self, masks: Sequence[Any], reference: Tensor, *, case: str | None = None) -> tuple[Tensor, Tensor]:
         """Return ratings and rater mask.
 
         Args:
@@ -79,9 +77,7 @@ class StackRaters(Transform):
     def _check(self, masks: Sequence[Any], case: str | None) -> None:
         name = f"{type(self).__name__}: case {case!r}"
         if self.raters is not None and len(masks) != len(self.raters):
-            raise ValueError(
-                f"{name} has {len(masks)} masks for the {len(self.raters)} raters {self.raters}."
-            )
+            raise ValueError(f"{name} has {len(masks)} masks for the {len(self.raters)} raters {self.raters}.")
         if all(mask is None for mask in masks):
             raise ValueError(f"{name} has no rater: all {len(masks)} masks are missing.")
 
@@ -104,8 +100,7 @@ class StackRaters(Transform):
 class LoadRaters(StackRaters):
     """Read one mask file per rater and stack them, see ``StackRaters`` and ``read_rater_mask``.
 
-    The files are read by Pillow, nibabel, NumPy or SimpleITK directly, several times faster than by
-    ``LoadImage``, with the same axis order.
+    The files are read by Pillow, nibabel, NumPy or SimpleITK directly, in the axis order of ``LoadImage``.
 
     Args:
         raters: as in ``StackRaters``.
