@@ -14,15 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = [
-    "MAX_RATERS",
-    "VoteTable",
-    "check_ratings",
-    "class_ratings",
-    "count_votes",
-    "encode_votes",
-    "vote_tables_by_class",
-]
+__all__ = ["VoteTable", "check_ratings", "class_ratings", "count_votes", "encode_votes", "vote_tables_by_class"]
 
 MAX_RATERS = 64
 _DENSE_RATERS = 16  # up to here a lookup table of 2^R entries; above it, only the patterns that occur
@@ -181,9 +173,8 @@ class VoteTable:
         """Table of the voxels of both; ValueError if not the same raters are present in both."""
         if (self.raters, self.present) != (other.raters, other.present):
             raise ValueError(
-                "VoteTable.merge: both tables must have the same raters present. Got "
-                f"{self.raters} raters, present {self.present:#b}, and {other.raters} raters, present "
-                f"{other.present:#b}."
+                f"VoteTable.merge: both tables must have the same raters present. Got {self.present:#b} of "
+                f"{self.raters} and {other.present:#b} of {other.raters}."
             )
         patterns, where = torch.unique(torch.cat([self.patterns, other.patterns]), return_inverse=True)
         counts = torch.zeros_like(patterns).index_add_(0, where, torch.cat([self.counts, other.counts]))
@@ -234,14 +225,11 @@ class VoteTable:
         """Map one value per pattern back to the volume.
 
         Args:
-            codes: volume of codes whose patterns are all in this table.
+            codes: volume of codes whose patterns are all in this table, else ValueError.
             values: ``[P]``, any dtype.
 
         Returns:
-            a tensor of the shape of ``codes`` and the dtype of ``values``, on the device of ``codes``.
-
-        Raises:
-            ValueError: ``values`` of another length, or a code that is not in the table.
+            the shape and device of ``codes`` with the dtype of ``values``.
         """
         if values.shape != self.patterns.shape:
             raise ValueError(
@@ -256,9 +244,8 @@ class VoteTable:
             position[patterns] = torch.arange(len(patterns), device=codes.device)
         flat = codes.reshape(-1)
         for start in range(0, flat.numel(), _BLOCK):
-            block = flat[start : start + _BLOCK].to(torch.int64)
-            where = _positions(block, patterns, position)
-            out[start : start + _BLOCK] = values[where]
+            part = slice(start, start + _BLOCK)
+            out[part] = values[_positions(flat[part].to(torch.int64), patterns, position)]
         return out.reshape(codes.shape)
 
 

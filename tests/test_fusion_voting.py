@@ -21,7 +21,9 @@ def test_soft_consensus_is_the_mean_vote(raters, shape):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize(("raters", "ties"), [(1, "background"), (3, "foreground"), (4, "background"), (4, "foreground")])
+@pytest.mark.parametrize(
+    ("raters", "ties"), [(1, "background"), (3, "foreground"), (4, "background"), (4, "foreground")]
+)
 def test_majority_is_more_than_half(raters, ties, shape):
     ratings = random_ratings(raters, shape)
     mean = ratings.double().mean(0, keepdim=True)

@@ -35,7 +35,8 @@ def test_level_axis_first_equals_batch_of_one(shape):
 
 
 @pytest.mark.parametrize(
-    ("ties", "expected"), [("background", [0, 0, 1, 0, 1]), ("foreground", [0, 1, 1, 0, 1]), ("half", [0, 0.5, 1, 0, 1])]
+    ("ties", "expected"),
+    [("background", [0, 0, 1, 0, 1]), ("foreground", [0, 1, 1, 0, 1]), ("half", [0, 0.5, 1, 0, 1])],
 )
 def test_labels_of_four_raters_and_of_one_by_tie_rule(ties, expected):
     four, one = torch.tensor([[[1, 2, 3]]]), torch.tensor([[[0, 1]]])
@@ -46,7 +47,9 @@ def test_labels_of_four_raters_and_of_one_by_tie_rule(ties, expected):
 def test_entropy_and_variance_equal_scipy_and_vanish_for_sure_levels():
     probs = LEVELS.view(1, 5, 1).double()
     assert level_entropy(probs).item() == pytest.approx(scipy.stats.entropy(LEVELS.numpy()), rel=1e-6)
-    expected = scipy.stats.rv_discrete(values=([0, 1, 2, 3, 4], (LEVELS.double() / LEVELS.double().sum()).numpy())).var()
+    expected = scipy.stats.rv_discrete(
+        values=([0, 1, 2, 3, 4], (LEVELS.double() / LEVELS.double().sum()).numpy())
+    ).var()
     assert vote_variance(probs).item() == pytest.approx(expected / 16, rel=1e-6)
     sure = torch.tensor([0.0, 0.0, 1.0]).view(1, 3, 1)
     assert level_entropy(sure).item() == 0

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ordinal losses beside ``torch.nn.functional.cross_entropy``, one thread, same logits.
+
+Run with ``pytest tests/benchmarks/test_loss_speed.py -o addopts= -s``. Peer and ours alternate, times are
+medians of the processor time of the thread, so that other programs on the machine matter little. Only
+exactness is asserted.
+"""
+
+import statistics
+import time
+
+import pytest
+import torch
+from torch.nn.functional import binary_cross_entropy, cross_entropy
+from torch.profiler import ProfilerActivity, profile
+
+from monai_multirater.losses import make_loss, objective_family
+from monai_multirater.ordinal import get_family
+
+RATERS = 7
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def interleaved_medians(functions, rounds):
+    """Median processor seconds of each function, called in turns after one warm-up each."""
+    times = [[] for _ in functions]
+    for function in functions:
+        function()
+    for _ in range(rounds):
+        for function, seconds in zip(functions, times, strict=True):
+            start = time.thread_time()
+            function()
+            seconds.append(time.thread_time() - start)
+    return [statistics.median(seconds) for seconds in times]
+
+
+def peak_bytes(function):
+    """Largest sum of allocations minus releases by torch during the call."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        function()
+    events = [e for e in recorded.profiler.kineto_results.events() if e.name() == "[memory]"]
+    held = peak = 0
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        held += event.nbytes()
+        peak = max(peak, held)
+    return peak
+
+
+def value_and_gradient(loss, outputs, target):
+    leaf = outputs.detach().requires_grad_()
+    value = loss(leaf, target)
+    value.backward()
+    return value.detach(), leaf.grad
+
+
+def level_cross_entropy(outputs, votes):
+    return cross_entropy(outputs, votes[:, 0])
+
+
+def plain_reference(objective, logits, votes):
+    """The formula in float64: softmax, cumulative sums, squares or logarithms of both sides."""
+    probs = logits.softmax(1)
+    below, above = probs.cumsum(1)[:, :-1], probs.flip(1).cumsum(1).flip(1)[:, 1:]
+    is_above = votes > torch.arange(RATERS).view(1, -1, 1, 1)
+    if objective.startswith("rps"):
+        value = (below - (~is_above).double()).square().mean()
+    else:
+        value = -torch.where(is_above, above, below).log().mean()
+    if objective.endswith("bce"):
+        cut = RATERS // 2
+        value = value + binary_cross_entropy(above[:, cut : cut + 1], (votes > cut).double())
+    return value
+
+
+def report(benchmark, **numbers):
+    benchmark.extra_info.update(numbers)
+    print("\n" + benchmark.name + ": " + ", ".join(f"{key} {value:.4g}" for key, value in numbers.items()))
+
+
+@pytest.mark.parametrize("objective", ["rps_bce", "rps", "ranked_log", "ranked_log_bce"])
+def test_fused_loss_beside_cross_entropy(benchmark, objective):
+    generator = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(8, RATERS + 1, 256, 256, generator=generator)
+    votes = torch.randint(0, RATERS + 1, (8, 1, 256, 256), generator=generator)
+    loss = make_loss(objective, raters=RATERS)
+
+    value, gradient = value_and_gradient(loss, logits, votes)
+    exact, exact_gradient = value_and_gradient(lambda x, y: plain_reference(objective, x, y), logits.double(), votes)
+    torch.testing.assert_close(value.double(), exact, rtol=1e-6, atol=0)
+    torch.testing.assert_close(gradient.double(), exact_gradient, rtol=0, atol=2e-6 * exact_gradient.abs().max().item())
+    del gradient, exact_gradient
+
+    def ours():
+        return value_and_gradient(loss, logits, votes)
+
+    def peer():
+        return value_and_gradient(level_cross_entropy, logits, votes)
+
+    ours_s, peer_s = interleaved_medians([ours, peer], 21)
+    ours_bytes, peer_bytes = peak_bytes(ours), peak_bytes(peer)
+    report(
+        benchmark,
+        ours_ms=1e3 * ours_s,
+        cross_entropy_ms=1e3 * peer_s,
+        ratio=ours_s / peer_s,
+        ours_peak_mib=ours_bytes / 2**20,
+        cross_entropy_peak_mib=peer_bytes / 2**20,
+        memory_ratio=ours_bytes / peer_bytes,
+    )
+    benchmark.pedantic(ours, rounds=3)
+
+
+@pytest.mark.parametrize("objective", ["rps_bce", "ranked_log", "beta_binomial", "coral"])
+def test_training_step_beside_cross_entropy(benchmark, objective):
+    from monai.networks.nets import UNet
+
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(8, 3, 128, 128, generator=generator)
+    votes = torch.randint(0, RATERS + 1, (8, 1, 128, 128), generator=generator)
+
+    def trainer(loss, channels):
+        torch.manual_seed(0)
+        network = UNet(
+            2, 3, channels, (16, 32, 64, 128, 256), (2, 2, 2, 2), num_res_units=1, norm=("instance", {"affine": True})
+        )
+        optimizer = torch.optim.Adam(network.parameters())
+
+        def step():
+            optimizer.zero_grad()
+            value = loss(network(images), votes)
+            value.backward()
+            optimizer.step()
+            return value.detach()
+
+        return step
+
+    channels = get_family(objective_family(objective)).channels(RATERS)
+    ours = trainer(make_loss(objective, raters=RATERS), channels)
+    peer = trainer(level_cross_entropy, RATERS + 1)
+    assert ours().isfinite()
+    ours_s, peer_s = interleaved_medians([ours, peer], 15)
+    report(benchmark, ours_ms=1e3 * ours_s, cross_entropy_ms=1e3 * peer_s, ratio=ours_s / peer_s)
+    benchmark.pedantic(ours, rounds=3)
