@@ -136,7 +136,7 @@ def compare_objectives(
     ]
     failures: dict[str, BaseException] = {}
     finished = []
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=8) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         pending = {pool.submit(run_once, bundle.resolve(), run, threads=1 if jobs > 1 else None): run for run in runs}
         for future in tqdm(as_completed(pending), total=len(runs), unit="run", desc="Comparing"):
             run = pending[future]
