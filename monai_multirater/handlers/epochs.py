@@ -205,4 +205,4 @@ def _mean_over_processes(losses: Sequence[float]) -> float:
 def _loss(engine: Engine) -> float:
     output = engine.state.output
     first = output[0] if isinstance(output, list) else output
-    return float(first["loss"])
+    return float(first["loss"].detach())

@@ -16,6 +16,7 @@ import torch
 from monai.bundle import ConfigWorkflow
 from tqdm.auto import tqdm
 
+from monai_multirater.data import read_manifest
 from monai_multirater.metrics import CaseStatistics
 from monai_multirater.resampling import BootstrapResult
 
@@ -79,6 +80,7 @@ def run_once(bundle: Path, run: Run, *, threads: int | None = None) -> Run:
                 "model_dir": str(run.directory / "models"),
                 "output_dir": str(run.directory / f"eval_{rule}"),
                 "foreground_rule": rule,
+                **{key: value for key, value in run.options.items() if key.startswith("network_def")},
             },
         )
     return run
@@ -119,8 +121,11 @@ def compare_objectives(
         jobs: processes side by side, one torch thread each when more than one.
 
     Raises:
+        ManifestError: a manifest is missing or wrong; nothing is started.
         RuntimeError: naming the runs that failed, after all others are done.
     """
+    for manifest in manifests:
+        read_manifest(manifest)
     runs = [
         Run(
             m.resolve(),

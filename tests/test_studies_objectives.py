@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The comparison: every run happens once, tables hold what the evaluations wrote, failures are named."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from monai_multirater.cli import app
+from monai_multirater.data import ManifestError, make_phantoms
+from monai_multirater.metrics import CaseStatistics, MultiRaterSummaryMetric
+from monai_multirater.studies import Run, compare_objectives, method_overlays, tabulate, write_tables
+
+BUNDLE = Path(__file__).resolve().parents[1] / "bundles" / "rps"
+TINY = {"max_epochs": 1, "network_def#channels": [4, 8], "spatial_size": [32, 32], "augment": []}
+
+
+def _evaluated(tmp_path: Path, method: str, seed: int, *, cases: int = 6) -> Run:
+    """A run whose evaluation is made by hand, so that tables can be tested without training."""
+    run = Run(tmp_path / "data" / "m.json", tmp_path / f"{method}.json", seed, tmp_path / method / str(seed))
+    rng = np.random.default_rng(seed)
+    for shift, rule in enumerate(("expected", "majority")):
+        metric = MultiRaterSummaryMetric(bins=5)
+        for case in range(cases):
+            votes = rng.integers(0, 4, (1, 8, 8))
+            probability = np.clip(votes / 3 + rng.normal(0, 0.1 + shift, votes.shape), 0, 1).astype(np.float32)
+            metric([probability], [{"votes": votes, "n_raters": 3, "case": f"c{case}"}])
+        run.summary(rule).parent.mkdir(parents=True)
+        metric.case_statistics().save(run.summary(rule).with_name("statistics.npz"))
+    return run
+
+
+def test_table_is_the_mean_of_the_runs(tmp_path: Path) -> None:
+    runs = [_evaluated(tmp_path, "a", seed) for seed in range(3)]
+    table = tabulate(runs, scores=("mr_ece", "brier"), resamples=200)
+    row = table[(table["rule"] == "majority") & (table["score"] == "brier")].iloc[0]
+    each = [CaseStatistics.load(run.summary("majority").with_name("statistics.npz")).score("brier") for run in runs]
+    assert row["mean"] == pytest.approx(np.mean(each), rel=1e-12)
+    assert [float(value) for value in row["values"].split()] == pytest.approx(each, abs=1e-6)
+    assert row["low"] < row["mean"] < row["high"]
+    assert row["runs"] == 3
+
+
+def test_tables_are_written_per_data_set(tmp_path: Path) -> None:
+    table = tabulate([_evaluated(tmp_path, "a", 0), _evaluated(tmp_path, "b", 1)], scores=("auc",), resamples=50)
+    paths = write_tables(table, tmp_path / "out")
+    assert [path.name for path in paths] == ["scores.csv", "data.md"]
+    assert pd.read_csv(paths[0])["mean"].tolist() == pytest.approx(table["mean"].tolist(), rel=1e-12)
+    lines = paths[1].read_text().splitlines()
+    assert lines[0] == "| method | foreground | auc |"
+    assert len(lines) == 2 + 4
+    assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_unknown_method_lists_the_known_ones() -> None:
+    with pytest.raises(ValueError, match=r"'nonsense'.*known are .*beta_binomial.*rps_bce"):
+        method_overlays(BUNDLE, ["rps_bce", "nonsense"])
+
+
+def test_every_objective_has_an_overlay() -> None:
+    from monai_multirater.losses import OBJECTIVES
+
+    names = {path.stem for path in (BUNDLE / "configs" / "objectives").glob("*.json")}
+    assert names == {*OBJECTIVES, "random_rater"}
+    for name in OBJECTIVES:
+        content = json.loads((BUNDLE / "configs" / "objectives" / f"{name}.json").read_text())
+        assert content["objective"] == name
+
+
+@pytest.mark.slow
+def test_a_comparison_runs_once_and_goes_on(tmp_path: Path) -> None:
+    manifest = make_phantoms(tmp_path / "skin", cases=8, size=32, raters=3, splits=(0.5, 0.25, 0.25), progress=False)
+    overlays = method_overlays(BUNDLE, ["ranked_log", "random_rater"])
+    first = compare_objectives([manifest], overlays[:1], bundle=BUNDLE, out=tmp_path / "out", options=TINY)
+    model = first[0].directory / "models" / "model.pt"
+    written = model.stat().st_mtime_ns
+    runs = compare_objectives([manifest], overlays, bundle=BUNDLE, out=tmp_path / "out", options=TINY)
+    assert model.stat().st_mtime_ns == written
+    table = tabulate(runs, resamples=20)
+    assert set(table["method"]) == {"ranked_log", "random_rater"}
+    assert {"mr_ece", "auc", "brier", "truth_brier"} <= set(table["score"])
+    assert table["mean"].between(0, 1).sum() >= len(table) - (table["score"] == "nll").sum()
+
+
+def test_missing_manifest_stops_everything_before_work(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="does not exist"):
+        compare_objectives([tmp_path / "no.json"], [], bundle=BUNDLE, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_failed_runs_are_named_after_the_others(tmp_path: Path) -> None:
+    manifest = make_phantoms(tmp_path / "skin", cases=8, size=32, raters=3, splits=(0.5, 0.25, 0.25), progress=False)
+    broken = tmp_path / "broken.json"
+    broken.write_text('{"objective": "no_such_objective"}')
+    overlays = [broken, *method_overlays(BUNDLE, ["soft"])]
+    with pytest.raises(RuntimeError, match=r"1 of 2 runs failed:\n  .*broken.skin-manifest-0: "):
+        compare_objectives([manifest], overlays, bundle=BUNDLE, out=tmp_path / "out", options=TINY)
+    assert (tmp_path / "out" / "soft" / "skin-manifest-0" / "eval_expected" / "summary.json").is_file()
+
+
+def test_command_refuses_an_unknown_method(tmp_path: Path) -> None:
+    arguments = ["compare", "a.json", "--method", "nonsense", "--out", str(tmp_path), "--bundle", str(BUNDLE)]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 1
+    assert "known are" in result.output
