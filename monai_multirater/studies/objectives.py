@@ -188,11 +188,11 @@ def write_tables(table: pd.DataFrame, out: Path) -> list[Path]:
 def _markdown(part: pd.DataFrame) -> str:
     scores = list(dict.fromkeys(part["score"]))
     lines = ["| method | foreground | " + " | ".join(scores) + " |", "|---|---|" + "---|" * len(scores)]
-    wide = part.set_index(["method", "rule", "score"])
+    found = {(row["method"], row["rule"], row["score"]): row for row in part.to_dict("records")}
     for method, rule in dict.fromkeys(zip(part["method"], part["rule"], strict=True)):
         cells = []
         for score in scores:
-            row = wide.loc[(method, rule, score)]
+            row = found[method, rule, score]
             places = 4 if score == "auc" else 5
             cells.append(f"{row['mean']:.{places}f} [{row['low']:.{places}f}, {row['high']:.{places}f}]")
         lines.append(f"| {method} | {rule} | " + " | ".join(cells) + " |")
