@@ -137,7 +137,7 @@ def bootstrap_auc(
 
     Args:
         concordance: `U [cases, cases]`, concordant pairs between the positives of one case and the negatives
-            of another (`monai_multirater.calibration.concordance_matrix`).
+            of another (`monai_multirater.calibration.HistogramStack.concordance`).
         positives, negatives: `[cases]`, pairs of either class per case.
         resamples, fraction, seed, confidence, weights: see `bootstrap_cases`.
     """

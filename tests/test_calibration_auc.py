@@ -10,7 +10,6 @@ from sklearn.metrics import roc_auc_score
 from monai_multirater.calibration import (
     CaseHistogram,
     HistogramStack,
-    concordance_matrix,
     multirater_auc,
     multirater_ece,
 )
@@ -161,11 +160,17 @@ def test_concordance_equals_a_loop_over_case_pairs():
             below = np.cumsum(b.negatives) - 0.5 * b.negatives
             expected[i, j] = a.positives @ below
     assert np.array_equal(stack.concordance(), expected)
-    assert np.array_equal(stack.concordance(chunk=100), expected)
-    dense = [np.stack([getattr(h, name) for h in histograms]) for name in ("positives", "negatives")]
-    assert np.array_equal(concordance_matrix(*dense, chunk=1000), expected)
     plus, minus = stack.totals()
     assert stack.auc() == pytest.approx(expected.sum() / (plus.sum() * minus.sum()), abs=1e-15)
+
+
+def test_concordance_of_a_case_that_uses_every_bin():
+    p = np.linspace(0.3, 0.7, 100_000, dtype=np.float32)
+    histogram = CaseHistogram.from_case(p, np.arange(100_000) % 3, 2)
+    below = np.cumsum(histogram.negatives) - 0.5 * histogram.negatives
+    stack = HistogramStack.from_histograms([CaseHistogram.empty(), histogram])
+    assert stack.concordance().tolist() == [[0, 0], [0, float(histogram.positives @ below)]]
+    assert stack.totals()[0].tolist() == [0, int(histogram.positives.sum())]
 
 
 def test_a_stack_with_exact_cases_is_closer_and_keeps_its_bound():

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Calibration of a foreground probability against several raters: mergeable tables and scores."""
 
-from monai_multirater.calibration.histogram import CaseHistogram, concordance_matrix
+from monai_multirater.calibration.histogram import CaseHistogram
 from monai_multirater.calibration.ranking import PairRanking
 from monai_multirater.calibration.reliability import ReliabilityTable
 from monai_multirater.calibration.scores import (
@@ -24,7 +24,6 @@ __all__ = [
     "TruthErrors",
     "TruthTable",
     "brier_score",
-    "concordance_matrix",
     "imagewise_ece",
     "multirater_auc",
     "multirater_ece",

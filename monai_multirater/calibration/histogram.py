@@ -136,35 +136,6 @@ def auc_error_bound(
     return max(0.0, 0.5 * (float(unresolved @ minus) - resolved) / float(total)) if total else float("nan")
 
 
-def concordance_matrix(
-    positives: npt.NDArray[np.integer], negatives: npt.NDArray[np.integer], *, chunk: int = 4096
-) -> npt.NDArray[np.float64]:
-    r"""Concordant pairs between cases: `U[i, j]`, positives of case i against negatives of case j.
-
-    \( U_{ij} = H^+_i \cdot (\mathrm{cum} H^-_j - H^-_j / 2) \), so that the AUC of any weighted set of cases
-    is \( w^T U w / ((w \cdot P)(w \cdot N)) \): resampling cases never touches voxels.
-
-    Args:
-        positives, negatives: `[cases, bins]`, whole numbers.
-        chunk: bins worked on at once, which bounds the memory.
-
-    Returns:
-        float64 `[cases, cases]`.
-    """
-    cases, bins = positives.shape
-    result = np.zeros((cases, cases))
-    before = np.zeros((cases, 1))
-    for start in range(0, bins, chunk):
-        minus = negatives[:, start : start + chunk].astype(np.float64)
-        upto = np.cumsum(minus, axis=1)
-        upto += before
-        before = upto[:, -1:].copy()
-        plus = positives[:, start : start + chunk].astype(np.float64)
-        upto -= 0.5 * minus
-        result += plus @ upto.T
-    return result
-
-
 @lru_cache(maxsize=1)
 def _octave_tables() -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """First bin and number of bins per binary exponent, index = exponent bits of float32."""

@@ -14,47 +14,52 @@ from monai_multirater.calibration.histogram import (
     CaseHistogram,
     auc_error_bound,
     auc_from_counts,
-    concordance_matrix,
     single_valued,
 )
 from monai_multirater.calibration.inputs import IntArray
 
+_CHUNK = 4096
+
 
 @dataclass(frozen=True, eq=False)
 class HistogramStack:
-    """Positive and negative pair counts of `cases` cases, one entry `(case, bin, positives, negatives)` per
-    bin in use.
+    """Positive and negative pair counts of several cases, for the bins in use.
 
     Attributes:
-        entries: int64 `[entries, 4]`.
-        cases: number of cases, empty ones included.
+        entries: int64 `[3, entries]`: bin, positives, negatives; case after case, bins increasing within a case.
+        counts: int64 `[cases]`, entries of each case.
     """
 
     entries: IntArray
-    cases: int
+    counts: IntArray
 
     @classmethod
     def from_histograms(cls, histograms: Sequence[CaseHistogram]) -> HistogramStack:
         """Stack the histograms of several cases."""
-        parts = [sparse_entries(histogram, case) for case, histogram in enumerate(histograms)]
-        entries = np.concatenate(parts) if parts else np.zeros((0, 4), np.int64)
-        return cls(entries, len(histograms))
+        return cls.from_entries([sparse_entries(histogram) for histogram in histograms])
+
+    @classmethod
+    def from_entries(cls, parts: Sequence[IntArray]) -> HistogramStack:
+        """Stack what `sparse_entries` returned for several cases."""
+        entries = np.concatenate([np.zeros((3, 0), np.int64), *parts], axis=1)
+        return cls(entries, np.array([part.shape[1] for part in parts], np.int64))
+
+    @property
+    def cases(self) -> int:
+        """Number of cases."""
+        return len(self.counts)
 
     def select(self, cases: Sequence[int] | IntArray) -> HistogramStack:
         """Return the chosen cases, in the order given."""
-        position = np.full(self.cases, -1, np.int64)
-        position[np.asarray(cases, np.int64)] = np.arange(len(cases))
-        moved = self.entries.copy()
-        moved[:, 0] = position[moved[:, 0]]
-        return HistogramStack(moved[moved[:, 0] >= 0], len(cases))
+        slices = self._slices()
+        return self.from_entries([self.entries[:, slices[case]] for case in cases])
 
     def totals(self) -> tuple[IntArray, IntArray]:
         """Positives and negatives of each case, int64 `[cases]` each."""
-        case = self.entries[:, 0]
-        totals = np.zeros((2, self.cases), np.int64)
-        np.add.at(totals[0], case, self.entries[:, 2])
-        np.add.at(totals[1], case, self.entries[:, 3])
-        return totals[0], totals[1]
+        plus, minus = np.zeros((2, self.cases), np.int64)
+        for case, part in enumerate(self._slices()):
+            plus[case], minus[case] = self.entries[1, part].sum(), self.entries[2, part].sum()
+        return plus, minus
 
     def auc(self, exact: npt.NDArray[np.float64] | None = None) -> float:
         """AUC over the pairs of all cases together; NaN without both classes.
@@ -71,43 +76,62 @@ class HistogramStack:
 
     def auc_error_bound(self, *, exact: bool = False) -> float:
         """Largest possible error of `auc()`, with or without `exact`; NaN without both classes."""
-        plus, minus = self._pooled()
-        shared = self.entries[~single_valued()[self.entries[:, 1]], 2:].astype(np.float64)
-        return auc_error_bound(plus, minus, float((shared[:, 0] * shared[:, 1]).sum()) if exact else 0.0)
+        bins, plus, minus = self.entries
+        shared = ~single_valued()[bins]
+        own = float((plus[shared].astype(np.float64) * minus[shared]).sum()) if exact else 0.0
+        return auc_error_bound(*self._pooled(), own)
+
+    def concordance(self) -> npt.NDArray[np.float64]:
+        r"""Concordant pairs between cases, float64 `[cases, cases]`: positives of i against negatives of j.
+
+        \( U_{ij} = H^+_i \cdot (\mathrm{cum} H^-_j - H^-_j / 2) \), so that the AUC of any weighted set of cases is
+        \( w^T U w / ((w \cdot P)(w \cdot N)) \): resampling cases never touches voxels. Ties within a bin count one
+        half. Works through 4096 bins of every case at a time, which bounds the memory.
+        """
+        result = np.zeros((self.cases, self.cases))
+        before = np.zeros((self.cases, 1))
+        edges = np.arange(0, HISTOGRAM_BINS + 1, _CHUNK)
+        cuts = [part.start + np.searchsorted(self.entries[0, part], edges) for part in self._slices()]
+        plus, minus = dense = np.empty((2, self.cases, _CHUNK))
+        below = np.empty((self.cases, _CHUNK))
+        for position in range(len(edges) - 1):
+            self._fill(dense, cuts, position)
+            np.cumsum(minus, axis=1, out=below)
+            below += before
+            before = below[:, -1:].copy()
+            minus *= 0.5
+            below -= minus
+            result += plus @ below.T
+        return result
+
+    def _slices(self) -> list[slice]:
+        ends = np.cumsum(self.counts).tolist()
+        return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+
+    def _fill(self, dense: npt.NDArray[np.float64], cuts: list[IntArray], position: int) -> None:
+        """Write block `position` of the bins of every case to `dense [2, cases, block]`."""
+        dense[:] = 0
+        for case, cut in enumerate(cuts):
+            part = slice(cut[position], cut[position + 1])
+            bins = self.entries[0, part] - position * _CHUNK
+            dense[0, case][bins] = self.entries[1, part].astype(np.float64)
+            dense[1, case][bins] = self.entries[2, part].astype(np.float64)
 
     def _pooled(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        index, counts = self.entries[:, 1], self.entries[:, 2:].astype(np.float64)
-        plus, minus = (np.bincount(index, weights=w, minlength=HISTOGRAM_BINS) for w in counts.T)
+        weights = self.entries[1:].astype(np.float64)
+        plus, minus = (np.bincount(self.entries[0], weights=w, minlength=HISTOGRAM_BINS) for w in weights)
         return plus.astype(np.float64), minus.astype(np.float64)
 
     def _within(self) -> npt.NDArray[np.float64]:
         """Concordant pairs within each case, as far as the bins tell."""
-        case, _, plus, minus = self.entries[np.lexsort((self.entries[:, 1], self.entries[:, 0]))].T
+        _, plus, minus = self.entries
         before = np.concatenate(([0], np.cumsum(self.totals()[1])[:-1]))  # negatives of the cases before
-        below = np.cumsum(minus) - before[case] - 0.5 * minus
+        below = np.cumsum(minus) - np.repeat(before, self.counts) - 0.5 * minus
+        case = np.repeat(np.arange(self.cases), self.counts)
         return np.bincount(case, weights=plus * below, minlength=self.cases).astype(np.float64)
 
-    def concordance(self, *, chunk: int = 4096) -> npt.NDArray[np.float64]:
-        """Matrix `U [cases, cases]` of `concordance_matrix`, read `chunk` bins at a time."""
-        bins, where = np.unique(self.entries[:, 1], return_inverse=True)
-        order = np.argsort(where, kind="stable")
-        case, column = self.entries[order, 0], where[order]
-        counts = self.entries[order, 2:]
-        result = np.zeros((self.cases, self.cases))
-        before = np.zeros(self.cases)
-        for start in range(0, len(bins), chunk):
-            part = slice(*np.searchsorted(column, [start, start + chunk]))
-            dense = np.zeros((2, self.cases, min(chunk, len(bins) - start)))
-            dense[:, case[part], column[part] - start] = counts[part].T
-            result += concordance_matrix(dense[0], dense[1], chunk=chunk)
-            result += np.outer(dense[0].sum(axis=1), before)
-            before += dense[1].sum(axis=1)
-        return result
 
-
-def sparse_entries(histogram: CaseHistogram, case: int) -> IntArray:
-    """Non-empty bins of a histogram as rows `(case, bin, positives, negatives)`."""
+def sparse_entries(histogram: CaseHistogram) -> IntArray:
+    """Non-empty bins of a histogram: bin, positives, negatives, int64 `[3, entries]`."""
     used = np.flatnonzero(histogram.positives + histogram.negatives)
-    return np.stack(
-        [np.full(len(used), case), used, histogram.positives[used], histogram.negatives[used]], axis=1
-    ).astype(np.int64)
+    return np.stack([used, histogram.positives[used], histogram.negatives[used]]).astype(np.int64)

@@ -14,7 +14,7 @@ from monai_multirater.calibration.histogram import histogram
 from monai_multirater.calibration.reliability import ReliabilityTable, check_bins
 from monai_multirater.calibration.stack import HistogramStack, sparse_entries
 from monai_multirater.metrics.cases import split_cases
-from monai_multirater.metrics.gather import gather_names, gather_rows, gather_stacks
+from monai_multirater.metrics.gather import gather_names, gather_rows, gather_stack
 from monai_multirater.metrics.rows import RowLayout, case_row
 from monai_multirater.metrics.statistics import CaseStatistics
 
@@ -79,12 +79,12 @@ class CaseMetric(CumulativeIterationMetric):
             raise ValueError(f"{name}: 'cases' must name {len(found)} cases, got {len(names)}.")
         layout = RowLayout(self.bins)
         rows, entries = [], []
-        for position, case in enumerate(found, start=len(self._rows)):
+        for case in found:
             rows.append(
                 case_row(case, layout, log_loss="log_loss" in self.collects, ranking="ranking" in self.collects)
             )
             if "histogram" in self.collects:
-                entries.append(sparse_entries(histogram(case.votes), position))
+                entries.append(sparse_entries(histogram(case.votes)))
         self._rows += rows
         self._names += names
         self._entries += entries
@@ -100,13 +100,11 @@ class CaseMetric(CumulativeIterationMetric):
         if self._gathered is None:
             width = RowLayout(self.bins).width
             local = np.stack(self._rows) if self._rows else np.zeros((0, width))
-            parts = gather_rows(torch.from_numpy(local))
-            rows = torch.cat(parts).cpu().numpy()
+            rows = torch.cat(gather_rows(torch.from_numpy(local))).cpu().numpy()
             names = gather_names(self._names)
             stack = None
             if "histogram" in self.collects:
-                own = np.concatenate(self._entries) if self._entries else np.zeros((0, 4), np.int64)
-                stack = HistogramStack(gather_stacks(own, [len(part) for part in parts]), len(rows))
+                stack = gather_stack(HistogramStack.from_entries(self._entries))
             self._gathered = _arrange(names, rows, stack, self.bins)
         return self._gathered
 

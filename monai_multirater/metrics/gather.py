@@ -6,11 +6,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from monai.utils import evenly_divisible_all_gather
 
-__all__ = ["gather_names", "gather_rows", "gather_stacks"]
+from monai_multirater.calibration.stack import HistogramStack
+
+__all__ = ["gather_names", "gather_rows", "gather_stack"]
 
 
 def gather_rows(rows: torch.Tensor) -> list[torch.Tensor]:
@@ -31,16 +32,8 @@ def gather_names(names: Sequence[str]) -> list[str]:
     return [bytes(line).rstrip(b"\0").decode() for line in everything]
 
 
-def gather_stacks(entries: npt.NDArray[np.int64], counts: Sequence[int]) -> npt.NDArray[np.int64]:
-    """Entries `(case, bin, positives, negatives)` of all processes, cases renumbered in rank order.
-
-    `counts` is the number of cases of each process.
-    """
-    parts = gather_rows(torch.from_numpy(entries))
-    offsets = np.concatenate(([0], np.cumsum(counts)[:-1]))
-    moved = []
-    for part, offset in zip(parts, offsets, strict=True):
-        array = part.cpu().numpy().copy()
-        array[:, 0] += offset
-        moved.append(array)
-    return np.concatenate(moved)
+def gather_stack(stack: HistogramStack) -> HistogramStack:
+    """Histograms of the cases of all processes, in rank order."""
+    counts = torch.cat(gather_rows(torch.from_numpy(stack.counts)))
+    entries = torch.cat(gather_rows(torch.from_numpy(np.ascontiguousarray(stack.entries.T))))
+    return HistogramStack(np.ascontiguousarray(entries.cpu().numpy().T), counts.cpu().numpy())

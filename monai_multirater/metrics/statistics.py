@@ -133,7 +133,7 @@ class CaseStatistics:
         target = Path(path)
         arrays = {"names": np.array(self.names, dtype=str), "rows": self.rows, "bins": np.array(self.bins)}
         if self.histograms is not None:
-            arrays["entries"] = self.histograms.entries
+            arrays |= {"entries": self.histograms.entries, "counts": self.histograms.counts}
         with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
             temporary = Path(file.name)
             try:
@@ -148,7 +148,7 @@ class CaseStatistics:
         """Read what `save` wrote."""
         with np.load(path, allow_pickle=False) as file:
             names = tuple(str(name) for name in file["names"])
-            stack = HistogramStack(file["entries"], len(names)) if "entries" in file else None
+            stack = HistogramStack(file["entries"], file["counts"]) if "entries" in file else None
             return cls(names, file["rows"], stack, int(file["bins"]))
 
 
