@@ -30,6 +30,8 @@ def _evaluated(tmp_path: Path, method: str, seed: int, *, cases: int = 6) -> Run
             metric([probability], [{"votes": votes, "n_raters": 3, "case": f"c{case}"}])
         run.summary(rule).parent.mkdir(parents=True)
         metric.case_statistics().save(run.summary(rule).with_name("statistics.npz"))
+        human = {f"rater {name}": {"auc": {"value": value}} for name, value in (("A", 0.7), ("B", 0.9))}
+        run.summary(rule).write_text(json.dumps({"scores": {"model": {}, **human}}))
     return run
 
 
@@ -51,7 +53,8 @@ def test_tables_are_written_per_data_set(tmp_path: Path) -> None:
     assert pd.read_csv(paths[0])["mean"].tolist() == pytest.approx(table["mean"].tolist(), rel=1e-12)
     lines = paths[1].read_text().splitlines()
     assert lines[0] == "| method | foreground | auc |"
-    assert len(lines) == 2 + 4
+    assert len(lines) == 2 + 4 + 1
+    assert lines[-1] == "| single rater (mean, range) |  | 0.8000 [0.7000, 0.9000] |"
     assert not list((tmp_path / "out").glob(".*"))
 
 
@@ -80,7 +83,7 @@ def test_a_comparison_runs_once_and_goes_on(tmp_path: Path) -> None:
     runs = compare_objectives([manifest], overlays, bundle=BUNDLE, out=tmp_path / "out", options=TINY)
     assert model.stat().st_mtime_ns == written
     table = tabulate(runs, resamples=20)
-    assert set(table["method"]) == {"ranked_log", "random_rater"}
+    assert set(table["method"]) == {"ranked_log", "random_rater", "single rater (mean, range)"}
     assert {"mr_ece", "auc", "brier", "truth_brier"} <= set(table["score"])
     assert table["mean"].between(0, 1).sum() >= len(table) - (table["score"] == "nll").sum()
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from monai_multirater.resampling import BootstrapResult
 __all__ = ["FOREGROUND_RULES", "Run", "compare_objectives", "method_overlays", "run_once", "tabulate", "write_tables"]
 
 FOREGROUND_RULES = ("expected", "majority")
+HUMAN = "single rater (mean, range)"
 
 
 @dataclass(frozen=True)
@@ -186,17 +188,23 @@ def write_tables(table: pd.DataFrame, out: Path) -> list[Path]:
 
 
 def _markdown(part: pd.DataFrame) -> str:
+    """Rows of method and foreground map; ``mean [low, high]``, times 1000 except for the AUC."""
     scores = list(dict.fromkeys(part["score"]))
-    lines = ["| method | foreground | " + " | ".join(scores) + " |", "|---|---|" + "---|" * len(scores)]
+    heads = [score if score == "auc" else f"{score} x 1000" for score in scores]
+    lines = ["| method | foreground | " + " | ".join(heads) + " |", "|---|---|" + "---|" * len(scores)]
     found = {(row["method"], row["rule"], row["score"]): row for row in part.to_dict("records")}
     for method, rule in dict.fromkeys(zip(part["method"], part["rule"], strict=True)):
-        cells = []
-        for score in scores:
-            row = found[method, rule, score]
-            places = 4 if score == "auc" else 5
-            cells.append(f"{row['mean']:.{places}f} [{row['low']:.{places}f}, {row['high']:.{places}f}]")
+        cells = [_cell(found.get((method, rule, score)), 1.0 if score == "auc" else 1000.0) for score in scores]
         lines.append(f"| {method} | {rule} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _cell(row: Mapping[Any, Any] | None, factor: float) -> str:
+    if row is None:
+        return ""
+    places = 4 if factor == 1 else 1
+    low, high = (f"{factor * row[key]:.{places}f}" for key in ("low", "high"))
+    return f"{factor * row['mean']:.{places}f} [{low}, {high}]"
 
 
 def tabulate(
@@ -211,6 +219,8 @@ def tabulate(
 
     Intervals are percentiles over resamples of the test cases: every run's cases are resampled and the runs' values
     averaged, so they hold the uncertainty of the cases *and* average over seeds and splits. ``values`` lists the runs.
+    Last come the single raters, each scored against the others: their mean, the best and the worst instead of an
+    interval, and each rater in ``values``.
 
     Args:
         runs: finished runs; the folder of a run's manifest names its data set.
@@ -233,7 +243,27 @@ def tabulate(
                 row = {"dataset": dataset, "method": method, "rule": rule, "score": score, "mean": mean}
                 values = " ".join(f"{summary[score].estimate:.6f}" for summary in summaries)
                 rows.append({**row, "low": low, "high": high, "runs": len(summaries), "values": values})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows + _human_rows(runs, scores))
+
+
+def _human_rows(runs: Sequence[Run], scores: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows of the single raters, each against the others: mean over raters, from the best to the worst of them."""
+    rows = []
+    for dataset in dict.fromkeys(run.manifest.parent.name for run in runs):
+        chosen = {run.manifest: run for run in runs if run.manifest.parent.name == dataset}.values()
+        reports = [json.loads(run.summary(FOREGROUND_RULES[0]).read_text(encoding="utf-8")) for run in chosen]
+        raters = [who for who in reports[0]["scores"] if who != "model"]
+        for score in scores:
+            values = [
+                np.mean([report["scores"][who][score]["value"] for report in reports])
+                for who in raters
+                if all(score in report["scores"].get(who, {}) for report in reports)
+            ]
+            if values:
+                row = {"dataset": dataset, "method": HUMAN, "rule": "", "score": score, "mean": float(np.mean(values))}
+                row |= {"low": float(min(values)), "high": float(max(values)), "runs": len(reports)}
+                rows.append({**row, "values": " ".join(f"{value:.6f}" for value in values)})
+    return rows
 
 
 def _average(results: Sequence[BootstrapResult]) -> tuple[float, float, float]:
