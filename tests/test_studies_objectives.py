@@ -94,6 +94,15 @@ def test_missing_manifest_stops_everything_before_work(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_runs_may_not_share_a_directory(tmp_path: Path) -> None:
+    first, second = (
+        make_phantoms(tmp_path / side / "skin", cases=4, size=32, raters=2, splits=(0.5, 0.25, 0.25), progress=False)
+        for side in ("left", "right")
+    )
+    with pytest.raises(ValueError, match="share a directory"):
+        compare_objectives([first, second], method_overlays(BUNDLE, ["soft"]), bundle=BUNDLE, out=tmp_path / "out")
+
+
 @pytest.mark.slow
 def test_failed_runs_are_named_after_the_others(tmp_path: Path) -> None:
     manifest = make_phantoms(tmp_path / "skin", cases=8, size=32, raters=3, splits=(0.5, 0.25, 0.25), progress=False)

@@ -124,6 +124,7 @@ def compare_objectives(
 
     Raises:
         ManifestError: a manifest is missing or wrong; nothing is started.
+        ValueError: two runs would share a directory.
         RuntimeError: naming the runs that failed, after all others are done.
     """
     for manifest in manifests:
@@ -141,6 +142,11 @@ def compare_objectives(
         for m in manifests
         for o in overlays
     ]
+    if len({run.directory for run in runs}) < len(runs):
+        raise ValueError(
+            "compare_objectives: two runs would share a directory; manifests must differ in file or folder name, "
+            f"overlays in file name. Got {[str(m) for m in manifests]} and {[str(o) for o in overlays]}."
+        )
     failures: dict[str, BaseException] = {}
     finished = []
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
