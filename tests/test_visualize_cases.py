@@ -127,6 +127,11 @@ class TestCaseFigure:
         assert len(figure.axes) == len(titles) + (len(titles) > 1)
         assert not any(axes.axison for axes in figure.axes[: len(titles)])
 
+    def test_outlines_at_the_edge_leave_all_panels_alike(self, image):
+        figure = case_figure(image, np.ones((2, 12, 16), np.uint8))
+        limits = [(axes.get_xlim(), axes.get_ylim()) for axes in figure.axes[:2]]
+        assert limits == [((-0.5, 15.5), (11.5, -0.5))] * 2
+
     def test_maps_show_the_numbers_given(self, image, ratings):
         probability = np.random.default_rng(1).random((1, 12, 16), np.float32)
         figure = case_figure(image, ratings, probability=probability, truth=probability[0] ** 2)

@@ -45,6 +45,7 @@ def rater_contours(axes: Axes, ratings: Any, *, rater_mask: Any = None, names: S
     present = _present(rater_mask, len(masks), "rater_contours")
     _check_names(names, len(masks), "rater_contours")
     height, width = masks.shape[1:]
+    limits = (axes.get_xlim(), axes.get_ylim()) if axes.get_images() else None
     for index in np.flatnonzero(present):
         color, style = line(int(index))
         if masks[index].any():
@@ -54,6 +55,8 @@ def rater_contours(axes: Axes, ratings: Any, *, rater_mask: Any = None, names: S
                 colors=[color], linestyles=style, linewidths=1.1,
             )  # fmt: skip
             outline.set_path_effects([withStroke(linewidth=2.0, foreground="white", alpha=0.6)])
+    if limits is not None:
+        axes.set(xlim=limits[0], ylim=limits[1])
     if names is not None:
         axes.legend(handles=_handles(names, present), fontsize=7, loc="lower right", framealpha=0.8)
 
