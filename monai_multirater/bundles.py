@@ -137,7 +137,7 @@ def check_checkpoint(path: str, network: nn.Module, *, key: str = "model") -> No
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
         found = {name: tuple(value.shape) for name, value in found.get(key, found).items()}
-    except (OSError, RuntimeError, EOFError, AttributeError, pickle.UnpicklingError) as error:
+    except (OSError, EOFError, RuntimeError, ValueError, LookupError, AttributeError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SystemExit(f"Error: {path} cannot be read as a checkpoint (damaged or truncated?): {reason}") from error
     wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}

@@ -25,10 +25,8 @@ def test_maps_of_a_case(raters: int, spatial: tuple[int, ...], rule: str) -> Non
     probs = levels(raters, spatial)
     sample = LevelMapsd("pred", rule=rule)({"pred": probs, "case": "a"})
     array, counts = probs.numpy(), np.arange(raters + 1)
-    if rule == "expected":
-        foreground = np.tensordot(counts / raters, array, 1)
-    else:
-        foreground = array[2 * counts > raters].sum(0)
+    expected, majority = np.tensordot(counts / raters, array, 1), array[2 * counts > raters].sum(0)
+    foreground = expected if rule == "expected" else majority
     np.testing.assert_allclose(sample["probability"][0], foreground, atol=1e-12)
     np.testing.assert_array_equal(sample["votes"][0], array.argmax(0))
     np.testing.assert_allclose(sample["uncertainty"][0], entropy(array, base=raters + 1, axis=0), atol=1e-12)
