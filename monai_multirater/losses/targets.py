@@ -73,7 +73,10 @@ def _whole(target: Tensor, name: str) -> Tensor:
 def _check_range(votes: Tensor, counts: list[int], name: str) -> None:
     if votes.numel() == 0:
         raise ValueError(f"{name}: target must have voxels. Got shape {tuple(votes.shape)}.")
-    lowest, highest = votes.flatten(1).amin(1).tolist(), votes.flatten(1).amax(1).tolist()
-    for item, (low, high, count) in enumerate(zip(lowest, highest, counts, strict=True)):
+    lowest, highest = (int(bound) for bound in torch.aminmax(votes))
+    if lowest >= 0 and highest <= min(counts):
+        return
+    for item, (labels, count) in enumerate(zip(votes, counts, strict=True)):
+        low, high = (int(bound) for bound in torch.aminmax(labels))
         if low < 0 or high > count:
             raise ValueError(f"{name}: votes of item {item} must be in 0..{count} raters present. Got {low} to {high}.")

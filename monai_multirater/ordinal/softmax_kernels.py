@@ -30,7 +30,8 @@ from monai_multirater.ordinal.foreground import majority_cuts
 __all__ = ["FUSED_SCORES", "can_fuse", "softmax_score"]
 
 FUSED_SCORES = frozenset({"rps", "ranked_log", "majority_ce"})
-_TINY = 1e-30
+_TINY = 1e-30  # a side below this counts as underflow
+_LOG_RANGE, _LOG_RANGE_DOUBLE = 70.0, 690.0  # products above exp(-range) are normal numbers
 
 
 @dataclass(frozen=True)
@@ -141,13 +142,17 @@ def _logarithmic(terms: _Terms, rows: Tensor, votes: Tensor) -> Tensor | None:
 
 
 def _weighted_log(terms: _Terms, q: Tensor, smallest: float) -> Tensor:
-    """``-sum_l w_l log q_l``; equal weights take one logarithm per product that cannot underflow."""
+    """``-sum_l w_l log q_l``; equal weights take the logarithm of products in float64 that cannot underflow."""
     if terms.log_equal is None:
         return -_matmul(terms.log_weights.T, q.log())
-    together = max(1, int(log(_TINY) / log(smallest))) if smallest < 1 else q.shape[1]
-    products = [part.prod(1, keepdim=True).log_() for part in torch.split(q, together, dim=1)]
-    total = products[0] if len(products) == 1 else torch.cat(products, 1).sum(1, keepdim=True)
-    return total.mul_(-terms.log_equal)
+    magnitude = -log(smallest) if smallest < 1 else 0.0
+    if q.shape[1] * magnitude < _LOG_RANGE:
+        return q.prod(1, keepdim=True).log_().mul_(-terms.log_equal)
+    together = int(_LOG_RANGE_DOUBLE / magnitude)
+    total = torch.zeros_like(q[:, :1], dtype=torch.float64)
+    for part in torch.split(q, together, dim=1):
+        total += part.prod(1, keepdim=True, dtype=torch.float64).log_()
+    return total.mul_(-terms.log_equal).to(q.dtype)
 
 
 def _logarithmic_exact(terms: _Terms, x: Tensor, votes: Tensor) -> tuple[Tensor, Tensor]:

@@ -94,7 +94,7 @@ def test_fused_loss_beside_cross_entropy(benchmark, objective):
     value, gradient = value_and_gradient(loss, logits, votes)
     exact, exact_gradient = value_and_gradient(lambda x, y: plain_reference(objective, x, y), logits.double(), votes)
     torch.testing.assert_close(value.double(), exact, rtol=1e-6, atol=0)
-    torch.testing.assert_close(gradient.double(), exact_gradient, rtol=0, atol=2e-6 * exact_gradient.abs().max().item())
+    torch.testing.assert_close(gradient.double(), exact_gradient, rtol=0, atol=5e-6 * exact_gradient.abs().max().item())
     del gradient, exact_gradient
 
     def ours():
