@@ -22,7 +22,7 @@ BlockScore = Callable[[Tensor, Tensor, "Tensor | None", float], Tensor]
 """``score(outputs [b, C, n], votes [b, 1, n], gradient, scale) -> values [b, 1, n]``; votes have the dtype of
 the outputs, and ``scale`` times the gradient of the values is written to ``gradient [b, C, n]`` unless that is None."""
 
-_CPU_BLOCK = 1 << 17  # probabilities: a block and its temporaries stay in the second-level cache
+_CPU_BLOCK = 1 << 18  # probabilities: a block and its temporaries stay in the second-level cache
 _CUDA_BLOCK = 1 << 26  # launches cost more than memory traffic there
 
 

@@ -116,19 +116,19 @@ def _softmax(x: Tensor) -> Tensor:
     return p.mul_(p.sum(1, keepdim=True).reciprocal_())
 
 
-def _quadratic(terms: _Terms, rows: Tensor, votes: Tensor) -> Tensor:
+def _quadratic(terms: _Terms, rows: Tensor, votes: Tensor, scratch: Tensor) -> Tensor:
     """Values ``[b, 1, n]`` of the quadratic terms; turns their probabilities into ``F - H``."""
-    rows -= torch.le(votes, terms.cuts, out=torch.empty_like(rows))
-    return rows.square().sum(1, keepdim=True).mul_(terms.rps)
+    rows -= torch.le(votes, terms.cuts, out=scratch)
+    return torch.mul(rows, rows, out=scratch).sum(1, keepdim=True).mul_(terms.rps)
 
 
-def _logarithmic(terms: _Terms, rows: Tensor, votes: Tensor) -> Tensor | None:
+def _logarithmic(terms: _Terms, rows: Tensor, votes: Tensor, scratch: Tensor) -> Tensor | None:
     """Values ``[b, 1, n]`` of the logarithmic terms; turns their probabilities into ``1 / q``.
 
     The side that is not the side of the votes becomes 0. None, with all rows 0, if q underflows.
     """
     below, above = rows.chunk(2, dim=1)
-    is_above = torch.gt(votes, terms.log_cuts, out=torch.empty_like(below))
+    is_above = torch.gt(votes, terms.log_cuts, out=scratch)
     q = torch.lerp(below, above, is_above)  # exact for weights 0 and 1
     smallest = float(q.amin())
     if smallest < _TINY:
@@ -177,19 +177,19 @@ def _block(terms: _Terms, x: Tensor, votes: Tensor, gradient: Tensor | None) -> 
     quadratic = len(terms.cuts)
     values = exact = None
     if len(terms.log_cuts):
-        values = _logarithmic(terms, rows[:, quadratic:], votes)
+        values = _logarithmic(terms, rows[:, quadratic:], votes, gradient[:, : len(terms.log_cuts)])
         if values is None:
             values, exact = _logarithmic_exact(terms, x, votes)
     if quadratic:
-        squares = _quadratic(terms, rows[:, :quadratic], votes)
+        squares = _quadratic(terms, rows[:, :quadratic], votes, gradient[:, :quadratic])
         values = squares if values is None else values.add_(squares)
-    slope = _matmul(terms.slope, rows)
+    torch.bmm(terms.slope.expand(len(rows), -1, -1), rows, out=gradient)
     if quadratic:
-        torch.mul(slope, p, out=gradient)
+        gradient *= p
         gradient.addcmul_(p, gradient.sum(1, keepdim=True), value=-1)
     else:
-        slope += terms.log_total if exact is None else 0.0
-        torch.mul(slope, p, out=gradient)
+        gradient += terms.log_total if exact is None else 0.0
+        gradient *= p
     if exact is not None:
         gradient += exact
     return torch.zeros_like(x[:, :1]) if values is None else values
