@@ -157,9 +157,19 @@ class TestCaseFigure:
         assert _titles(figure) == ["image", "truth", "sharp"]
         np.testing.assert_array_equal(_shown(figure.axes[1]), models["truth"])
 
-    def test_eight_bit_image_keeps_its_brightness(self, image):
-        figure = case_figure(image // 2)
-        np.testing.assert_allclose(_shown(figure.axes[0]), np.moveaxis(image // 2, 0, -1) / 255, rtol=1e-12)
+    @pytest.mark.parametrize(
+        ("dtype", "scale"),
+        [(np.uint8, 1), (np.float32, 1), (np.float32, 255)],
+        ids=["8 bit", "8 bit loaded as float", "0 to 1"],
+    )
+    def test_color_image_keeps_its_brightness(self, image, dtype, scale):
+        dark = (image // 2).astype(dtype) / scale if scale > 1 else (image // 2).astype(dtype)
+        shown = _shown(case_figure(dark).axes[0])
+        np.testing.assert_allclose(shown, np.moveaxis(image // 2, 0, -1) / 255, rtol=1e-6)
+
+    def test_normalized_color_image_is_stretched(self, image):
+        shown = _shown(case_figure((image - 128.0) / 40.0).axes[0])
+        assert (shown.min(), shown.max()) == (0, 1)
 
     @pytest.mark.parametrize("channels", [1, 2], ids=["gray", "two channels"])
     def test_other_images_are_stretched_and_nan_is_dark(self, channels):

@@ -67,12 +67,17 @@ def choose_slice(weight: Array | None, shape: tuple[int, ...], slice_index: int 
 def picture(image: Array) -> Array:
     """Turn ``[C, H, W]`` into what ``imshow`` takes, in [0, 1]: gray, or red, green, blue from three channels on.
 
-    8-bit images keep their brightness; others are stretched between their 0.5 and 99.5 percentiles.
+    8-bit images and color images with values in 0..1 or 0..255 (MONAI loads them as floating point) keep their
+    brightness; others are stretched between their 0.5 and 99.5 percentiles. NaN is dark.
     """
-    shown = np.moveaxis(image[:3], 0, -1) if image.shape[0] >= 3 else image[0]
+    color = image.shape[0] >= 3
+    shown = np.moveaxis(image[:3], 0, -1) if color else image[0]
     if shown.dtype == np.uint8:
         return shown / 255
-    finite = shown[np.isfinite(shown)].astype(np.float64)
+    shown = shown.astype(np.float64)
+    finite = shown[np.isfinite(shown)]
     low, high = np.percentile(finite, [0.5, 99.5]) if finite.size else (0.0, 1.0)
-    stretched = (np.nan_to_num(shown.astype(np.float64), nan=low) - low) / (high - low if high > low else 1.0)
+    if color and finite.size and finite.min() >= 0 and finite.max() <= 255:
+        low, high = 0.0, 1.0 if finite.max() <= 1 else 255.0
+    stretched = (np.nan_to_num(shown, nan=low) - low) / (high - low if high > low else 1.0)
     return np.asarray(np.clip(stretched, 0.0, 1.0))

@@ -79,7 +79,7 @@ def case_figure(
 
     Args:
         image: ``[C, *spatial]``; one or two channels show the first in gray, otherwise the first three are red,
-            green, blue. 8-bit images keep their brightness, others are stretched.
+            green, blue. 8-bit images, and color images in 0..1 or 0..255, keep their brightness; others are stretched.
         ratings: ``[R, *spatial]`` masks in {0, 1}, or None.
         probability: foreground probability ``[1, *spatial]`` or ``[*spatial]``; several as a mapping from a heading.
         truth: true vote probability of a phantom, same shape.
