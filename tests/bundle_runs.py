@@ -2,18 +2,21 @@
 """How the tests run the bundle `rps`: in this process with a tiny network, or as a user would from a shell."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from monai.bundle import ConfigWorkflow
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 BUNDLE = REPOSITORY / "bundles" / "rps"
 CONFIGS = BUNDLE / "configs"
 TINY: dict[str, Any] = {"network_def#channels": [4, 8], "device": "cpu"}
+SMALL_3D: dict[str, Any] = {"output_dir": "@bundle_root", "batch_size": 2, "spatial_size": [16, 16, 16]}
 
 
 def configs(*names: str) -> list[str]:
@@ -53,6 +56,28 @@ def evaluate(manifest: Path, root: Path, *overlays: str, **overrides: Any) -> Co
 def infer(folder: Path, root: Path, *overlays: str, **overrides: Any) -> ConfigWorkflow:
     """Write the maps of the images in `folder`."""
     return run(configs("inference", *overlays), root, "infer", input_dir=str(folder), **overrides)
+
+
+def load_network(root: Path) -> torch.nn.Module:
+    """The network that was trained in `root`, for reference values."""
+    made = workflow(configs("inference"), root).parser.get_parsed_content("network_def")
+    state = torch.load(root / "models" / "model.pt", weights_only=True)
+    made.load_state_dict(state.get("model", state))
+    network: torch.nn.Module = made.eval()
+    return network
+
+
+def here(root: Path, output: str) -> dict[str, str]:
+    """Where a 3D job finds the model that was trained with `SMALL_3D`, and writes to."""
+    return {"model_dir": str(root / "models"), "output_dir": str(root / output)}
+
+
+def pick_images(manifest: Path, folder: Path, count: int) -> Path:
+    """Copy the first images of a set to a folder."""
+    folder.mkdir()
+    for path in sorted((manifest.parent / "images").iterdir())[:count]:
+        shutil.copy(path, folder)
+    return folder
 
 
 def shell(

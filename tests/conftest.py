@@ -46,3 +46,23 @@ def phantoms_3d(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_phantoms(
         folder, dimensions=3, cases=5, size=24, raters=3, splits=(0.6, 0.2, 0.2), seed=9, progress=False
     )
+
+
+@pytest.fixture(scope="session")
+def trained_2d(phantoms_2d: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder where the bundle `rps` trained a tiny network for three epochs on `phantoms_2d`."""
+    import bundle_runs
+
+    root = tmp_path_factory.mktemp("trained_2d")
+    bundle_runs.train(phantoms_2d, root, max_epochs=3)
+    return root
+
+
+@pytest.fixture(scope="session")
+def trained_3d(phantoms_3d: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder where the bundle `rps` trained a tiny 3D network for two epochs on `phantoms_3d`."""
+    import bundle_runs
+
+    root = tmp_path_factory.mktemp("trained_3d")
+    bundle_runs.train(phantoms_3d, root, "train_3d", **bundle_runs.SMALL_3D)
+    return root

@@ -93,7 +93,8 @@ def check_fit(
     """Return a checked manifest when a model or a configuration of the given kind can work on it.
 
     Args:
-        manifest: the data set; its images are of one kind, as :func:`check_manifest` made sure.
+        manifest: the data set; its images are of one kind, as :func:`check_manifest` made sure. Within a split all
+            cases have a truth or none has.
         raters: number of raters a trained model knows; the data set may have fewer, not more.
         channels: image channels of a trained model.
         spatial_dims: 2 or 3, what the configuration is for.
@@ -101,7 +102,7 @@ def check_fit(
     Raises:
         ManifestError: naming what does not fit.
     """
-    problems = []
+    problems = _partial_truth(manifest)
     if raters is not None and len(manifest.raters) > raters:
         problems.append(Problem(f"has {len(manifest.raters)} raters; the model was trained for {raters}"))
     first = manifest.cases[0]
@@ -111,6 +112,16 @@ def check_fit(
     if problems:
         raise ManifestError(manifest.root, problems)
     return manifest
+
+
+def _partial_truth(manifest: Manifest) -> list[Problem]:
+    """Splits of which only some cases have a truth: batches could not hold it."""
+    known = {split: sum(r.truth is not None for r in records) for split, records in manifest.splits.items()}
+    return [
+        Problem(f"split '{split}' has a truth for {count} of {len(manifest.splits[split])} cases; give all or none")
+        for split, count in known.items()
+        if 0 < count < len(manifest.splits[split])
+    ]
 
 
 def _kind_problem(path: Path, channels: int | None, spatial_dims: int | None) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from ignite.engine import Engine, Events
 from torch.utils.tensorboard import SummaryWriter
 
@@ -65,10 +66,15 @@ class TensorBoardPanels:
                 output["image"].detach().cpu(),
                 label["ratings"].cpu(),
                 probability=output["pred"].detach().cpu(),
-                truth=label["truth"].cpu() if "truth" in label else None,
-                rater_mask=label["rater_mask"].cpu() if "rater_mask" in label else None,
+                truth=_on_cpu(label.get("truth")),
+                rater_mask=_on_cpu(label.get("rater_mask")),
                 title=str(name),
             )
             self._writer.add_figure(f"validation/{name}", panel, global_step=engine.state.epoch)
             self._shown += 1
         self._writer.flush()
+
+
+def _on_cpu(values: torch.Tensor | None) -> torch.Tensor | None:
+    """Values on the CPU; None when a case has none."""
+    return None if values is None else values.detach().cpu()

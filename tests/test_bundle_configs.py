@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every configuration of the bundle parses, trains, evaluates and infers. References: MONAI's own bundle checks."""
+
+import importlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import bundle_runs as bundle
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from monai.bundle import ckpt_export, verify_metadata, verify_net_in_out
+from PIL import Image
+
+from monai_multirater.losses import OBJECTIVES
+
+FILES = sorted(p.relative_to(bundle.CONFIGS).as_posix() for p in bundle.CONFIGS.rglob("*.json"))
+OVERLAYS = [name.removesuffix(".json") for name in FILES if name.startswith("objectives/")]
+
+
+def targets(content: Any) -> Iterator[str]:
+    """All values of `_target_` in a configuration."""
+    if isinstance(content, dict):
+        yield from (value for key, value in content.items() if key == "_target_")
+        content = list(content.values())
+    if isinstance(content, list):
+        for item in content:
+            yield from targets(item)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_targets_are_full_paths_of_public_names(name: str) -> None:
+    for target in targets(json.loads((bundle.CONFIGS / name).read_text())):
+        module, _, attribute = target.rpartition(".")
+        assert hasattr(importlib.import_module(module), attribute)
+        assert not any(part.startswith("_") for part in target.split("."))
+
+
+def test_every_objective_has_its_overlay() -> None:
+    assert {Path(name).stem for name in OVERLAYS} == {*OBJECTIVES, "random_rater"}
+    for name in OVERLAYS:
+        content = json.loads((bundle.CONFIGS / f"{name}.json").read_text())
+        assert content["objective"] == ("soft" if name.endswith("random_rater") else Path(name).stem)
+        assert content["foreground_rule"] == OBJECTIVES[content["objective"]].foreground
+
+
+def test_the_default_agrees_with_its_overlay() -> None:
+    train = json.loads((bundle.CONFIGS / "train.json").read_text())
+    overlay = json.loads((bundle.CONFIGS / f"objectives/{train['objective']}.json").read_text())
+    assert {key: train[key] for key in overlay} == overlay
+    for name in ("evaluate", "inference"):
+        defaults = json.loads((bundle.CONFIGS / f"{name}.json").read_text())["default_settings"]
+        assert defaults["objective"] == train["objective"]
+        assert defaults["foreground_rule"] == train["foreground_rule"]
+
+
+def check_results(root: Path, case: str, suffix: str) -> None:
+    history = pd.read_csv(root / "models" / "history.csv")
+    assert np.isfinite(history[["loss", "mr_ece", "auc", "brier"]]).all(axis=None)
+    scores = json.loads((root / "eval" / "summary.json").read_text())["scores"]["model"]
+    for name in ("mr_ece", "auc", "brier", "truth_brier"):
+        assert 0 <= scores[name]["low"] <= scores[name]["high"] <= 1
+    maps = {p.name for p in (root / "outputs").iterdir() if p.name.startswith(case)}
+    assert maps == {f"{case}_{name}{suffix}" for name in ("probability", "votes", "uncertainty")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_each_objective_trains_evaluates_and_infers(overlay: str, phantoms_2d: Path, tmp_path: Path) -> None:
+    bundle.train(phantoms_2d, tmp_path, overlay, max_epochs=1)
+    bundle.evaluate(phantoms_2d, tmp_path)
+    settings = json.loads((tmp_path / "models" / "model.json").read_text())
+    assert settings["objective"] == json.loads((bundle.CONFIGS / f"{overlay}.json").read_text())["objective"]
+    images = bundle.pick_images(phantoms_2d, tmp_path / "images", 1)
+    bundle.infer(images, tmp_path)
+    check_results(tmp_path, "p000", ".png")
+    with Image.open(tmp_path / "outputs" / "p000_probability.png") as picture:
+        assert picture.size == (64, 64)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("overlay", ["ranked_log", "rps_bce", "cumulative_probit", "beta_binomial", "soft"])
+def test_volumes_train_evaluate_and_infer(overlay: str, phantoms_3d: Path, tmp_path: Path) -> None:
+    bundle.train(phantoms_3d, tmp_path, "train_3d", f"objectives/{overlay}", **bundle.SMALL_3D, max_epochs=1)
+    bundle.evaluate(phantoms_3d, tmp_path, "evaluate_3d", **bundle.here(tmp_path, "eval"))
+    images = bundle.pick_images(phantoms_3d, tmp_path / "images", 1)
+    bundle.infer(images, tmp_path, "inference_3d", **bundle.here(tmp_path, "outputs"))
+    check_results(tmp_path, "p000", ".nii.gz")
+
+
+def test_the_default_network_learns_something(trained_2d: Path) -> None:
+    history = pd.read_csv(trained_2d / "models" / "history.csv")
+    assert history["loss"].iloc[-1] < history["loss"].iloc[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("train", "train"), ("evaluate", "infer"), ("inference", "infer")], ids=lambda v: v
+)
+def test_monai_finds_all_required_properties(name: str, kind: str, trained_2d: Path, phantoms_2d: Path) -> None:
+    data = {"input_dir": str(phantoms_2d.parent / "images")} if name == "inference" else {"datalist": str(phantoms_2d)}
+    made = bundle.workflow(bundle.configs(name), trained_2d, kind, **data)
+    made.initialize()
+    assert made.check_properties() == []
+    assert made.bundle_root == str(trained_2d)
+    assert isinstance(made.network_def, torch.nn.Module)
+    assert made.version == "0.1.0"
+    made.finalize()
+
+
+def test_metadata_follow_the_schema(capsys: pytest.CaptureFixture[str]) -> None:
+    schema = bundle.BUNDLE / "docs" / "metadata_schema.json"
+    verify_metadata(meta_file=str(bundle.CONFIGS / "metadata.json"), filepath=str(schema))
+    assert schema.stat().st_size > 1000
+
+
+def test_metadata_agree_with_the_network(tmp_path: Path) -> None:
+    verify_net_in_out(
+        net_id="network_def",
+        meta_file=str(bundle.CONFIGS / "metadata.json"),
+        config_file=bundle.configs("inference"),
+        device="cpu",
+        p=2,
+        n=2,
+        any=3,
+        bundle_root=str(tmp_path),
+    )
+
+
+@pytest.mark.parametrize("way", ["script", "trace"])
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # what a trace fixes: sizes that need no padding
+def test_a_trained_network_is_exported_as_torchscript(way: str, trained_2d: Path, tmp_path: Path) -> None:
+    trace = {"use_trace": True, "input_shape": [1, 3, 32, 32]}
+    ckpt_export(
+        net_id="network_def",
+        filepath=str(tmp_path / "model.ts"),
+        ckpt_file=str(trained_2d / "models" / "model.pt"),
+        key_in_ckpt="model",
+        meta_file=str(bundle.CONFIGS / "metadata.json"),
+        config_file=bundle.configs("inference"),
+        bundle_root=str(trained_2d),
+        **bundle.TINY,
+        **(trace if way == "trace" else {}),
+    )
+    exported, network = torch.jit.load(tmp_path / "model.ts"), bundle.load_network(trained_2d)
+    for size in [(32, 32), (64, 48), *([(45, 38)] if way == "script" else [])]:
+        image = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            torch.testing.assert_close(exported(image), network(image))
+
+
+def test_a_trained_network_is_exported_by_torch_export(trained_2d: Path) -> None:
+    network = bundle.load_network(trained_2d)
+    image = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    program = torch.export.export(network, (image,))
+    with torch.no_grad():
+        torch.testing.assert_close(program.module()(image), network(image))
+
+
+def test_an_unknown_objective_is_named_before_anything_is_written(phantoms_2d: Path, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError) as caught:
+        bundle.train(phantoms_2d, tmp_path, objective="hinge")
+    error: BaseException | None = caught.value
+    messages = []
+    while error is not None:
+        messages.append(str(error))
+        error = error.__cause__
+    assert any("objective must be one of" in text and "'hinge'" in text for text in messages)
+    assert not list(tmp_path.iterdir())
