@@ -28,7 +28,7 @@ class CaseHistogram:
     best, and every factor of two towards 0 (down to the smallest float32) and towards 1 has at least 16 bins.
     0 and 1 have bins of their own. The bin is computed from the bits of the float32 number by whole-number
     arithmetic alone, so it is monotone in `p`, equal on every machine, and mirrored under `p -> 1 - p`.
-    float64 is rounded to float32 first.
+    float64 is rounded to float32 first, and the error bound holds for the rounded numbers.
 
     Attributes:
         positives, negatives: int64 `[65536]`.
