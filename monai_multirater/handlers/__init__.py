@@ -5,11 +5,26 @@ from monai_multirater.handlers.batches import PrepareVotes
 from monai_multirater.handlers.checkpoints import AtomicCheckpointSaver, ResumeHandler
 from monai_multirater.handlers.epochs import SeedEpochs, TrainingHistory, TrainingProgress
 from monai_multirater.handlers.evaluation import EvaluationReport, RaterCeiling
+from monai_multirater.handlers.metrics import (
+    MultiRaterAUC,
+    MultiRaterBrier,
+    MultiRaterCalibrationError,
+    MultiRaterLogLoss,
+    MultiRaterMetricHandler,
+    MultiRaterSummary,
+    TruthError,
+)
 from monai_multirater.handlers.panels import TensorBoardPanels
 
 __all__ = [
     "AtomicCheckpointSaver",
     "EvaluationReport",
+    "MultiRaterAUC",
+    "MultiRaterBrier",
+    "MultiRaterCalibrationError",
+    "MultiRaterLogLoss",
+    "MultiRaterMetricHandler",
+    "MultiRaterSummary",
     "PrepareVotes",
     "RaterCeiling",
     "ResumeHandler",
@@ -17,4 +32,5 @@ __all__ = [
     "TensorBoardPanels",
     "TrainingHistory",
     "TrainingProgress",
+    "TruthError",
 ]
