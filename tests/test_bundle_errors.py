@@ -221,12 +221,7 @@ def test_a_split_that_does_not_exist(trained_2d: Path, phantoms_2d: Path) -> Non
         ("gray.png", np.zeros((9, 9), np.uint8), "gray.png: has 1 channels; the model was trained for 3"),
         ("alpha.png", np.zeros((9, 9, 4), np.uint8), "alpha.png: has 4 channels; the model was trained for 3"),
         ("broken.png", b"\x89PNG\r\n\x1a\n and then nothing", "broken.png: cannot be read"),
-        pytest.param(
-            "scan.nii.gz",
-            b"no volume",
-            "scan.nii.gz: cannot be read",
-            marks=pytest.mark.xfail(reason="nibabel's ImageFileError is no ReadError yet"),
-        ),
+        ("scan.nii.gz", b"no volume", "scan.nii.gz: cannot be read"),
         (None, None, "holds no image"),
     ],
     ids=["gray", "alpha", "unreadable", "unreadable-volume", "empty-folder"],

@@ -16,6 +16,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
+from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 from PIL import Image
@@ -34,6 +35,7 @@ _FAILURES = (
     RuntimeError,
     zlib.error,
     HeaderDataError,
+    ImageFileError,
 )
 
 
