@@ -76,19 +76,17 @@ def manifest(
     strip: Annotated[
         list[str] | None, typer.Option(help="Ending to remove from file names, such as _mask; repeat.")
     ] = None,
-    match: Annotated[
-        str | None, typer.Option(help="Regular expression; its first group is the case.")
-    ] = None,
+    match: Annotated[str | None, typer.Option(help="Regular expression; its first group is the case.")] = None,
     skip_unmatched: Annotated[
         bool, typer.Option("--skip-unmatched", help="Leave out images without mask, masks without image.")
     ] = False,
-    split: Annotated[
-        tuple[float, float, float], typer.Option(help="Shares of training, validation and test.")
-    ] = (0.7, 0.1, 0.2),
+    split: Annotated[tuple[float, float, float], typer.Option(help="Shares of training, validation and test.")] = (
+        0.7,
+        0.1,
+        0.2,
+    ),
     seed: Annotated[int, typer.Option(min=0, help="Seed of the split.")] = 0,
-    group_regex: Annotated[
-        str | None, typer.Option(help="Its first group in the case name is the patient.")
-    ] = None,
+    group_regex: Annotated[str | None, typer.Option(help="Its first group in the case name is the patient.")] = None,
     table: Annotated[
         Path | None,
         typer.Option(help="CSV with a column 'case' and optionally 'group', 'diagnosis', others."),
@@ -171,20 +169,18 @@ def phantoms(
     directory: Annotated[Path, typer.Argument(help="Folder to make.")],
     dimensions: Annotated[int, typer.Option(min=2, max=3, help="2: dermoscopy-like, 3: CT-like.")] = 2,
     cases: Annotated[int | None, typer.Option(min=1, help="Cases; default 120 in 2D, 40 in 3D.")] = None,
-    size: Annotated[
-        int | None, typer.Option(min=16, help="Side in voxels; default 128 in 2D, 48 in 3D.")
-    ] = None,
+    size: Annotated[int | None, typer.Option(min=16, help="Side in voxels; default 128 in 2D, 48 in 3D.")] = None,
     raters: Annotated[int, typer.Option(min=1, max=8, help="Number of simulated raters.")] = 5,
     missing_rate: Annotated[
         float, typer.Option(min=0, max=0.999, help="Probability that a rater did not mark a case.")
     ] = 0.0,
-    split: Annotated[
-        tuple[float, float, float], typer.Option(help="Shares of training, validation and test.")
-    ] = (0.6, 0.13, 0.27),
+    split: Annotated[tuple[float, float, float], typer.Option(help="Shares of training, validation and test.")] = (
+        0.6,
+        0.13,
+        0.27,
+    ),
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same files.")] = 0,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace phantoms with other parameters.")
-    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace phantoms with other parameters.")] = False,
 ) -> None:
     """Make images with masks of simulated raters and the true vote probability beside them.
 

@@ -32,17 +32,13 @@ def folder(phantoms_2d: Path, tmp_path: Path) -> Path:
 
 
 def test_phantoms_then_check(tmp_path: Path) -> None:
-    made = _run(
-        "phantoms", tmp_path / "p", "--cases", 5, "--size", 32, "--raters", 2, "--split", 0.6, 0.2, 0.2
-    )
+    made = _run("phantoms", tmp_path / "p", "--cases", 5, "--size", 32, "--raters", 2, "--split", 0.6, 0.2, 0.2)
     assert made.exit_code == 0, made.output
     assert "p: 5 cases" in _text(made)
     checked = _run("check", tmp_path / "p" / "manifest.json")
     assert checked.exit_code == 0, checked.output
     assert "marked by careful │ 3 │ 1 │ 1 │ 5" in _text(checked)
-    again = _run(
-        "phantoms", tmp_path / "p", "--cases", 5, "--size", 32, "--raters", 2, "--split", 0.6, 0.2, 0.2
-    )
+    again = _run("phantoms", tmp_path / "p", "--cases", 5, "--size", 32, "--raters", 2, "--split", 0.6, 0.2, 0.2)
     assert "used again" in _text(again)
 
 
@@ -149,9 +145,7 @@ def test_errors_exit_with_status_1(
     assert "Error" in result.output
 
 
-@pytest.mark.parametrize(
-    "arguments", [("manifest",), ("phantoms", "p", "--dimensions", 4), ("nothing",)], ids=str
-)
+@pytest.mark.parametrize("arguments", [("manifest",), ("phantoms", "p", "--dimensions", 4), ("nothing",)], ids=str)
 def test_wrong_usage_exits_with_status_2(arguments: tuple[object, ...]) -> None:
     assert _run(*arguments).exit_code == 2
 

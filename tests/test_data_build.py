@@ -46,9 +46,7 @@ def test_folders_become_a_manifest(folder: Path) -> None:
     for case in manifest.cases:
         assert case.ratings.keys() == ({"A", "B"} if int(case.case[-2:]) % 2 else {"A"})
         assert case.image == f"images/{case.case}.png"
-    assert check_manifest(manifest, level="full") == (
-        "Raters A and B have identical masks in all 6 shared cases.",
-    )
+    assert check_manifest(manifest, level="full") == ("Raters A and B have identical masks in all 6 shared cases.",)
 
 
 def test_same_seed_same_file_and_overwrite_is_asked_for(folder: Path) -> None:
@@ -138,9 +136,7 @@ def test_suffixes_are_stripped(tmp_path: Path) -> None:
 def test_no_matching_names_shows_both_sides(tmp_path: Path) -> None:
     _png(tmp_path / "images" / "x1.png")
     _png(tmp_path / "A" / "y1.png")
-    with pytest.raises(
-        ManifestError, match="images are called x1, masks of A y1; see the options strip and match"
-    ):
+    with pytest.raises(ManifestError, match="images are called x1, masks of A y1; see the options strip and match"):
         build_manifest(tmp_path)
 
 

@@ -122,9 +122,7 @@ def test_remarks_on_copies_absent_raters_and_empty_masks(tmp_path: Path) -> None
             pixels = np.zeros((8, 8), np.uint8)
             pixels[: index + 2] = 255 if folder != "C" else 0
             Image.fromarray(pixels).save(tmp_path / folder / f"{index}.png")
-    records = tuple(
-        CaseRecord(str(i), f"images/{i}.png", {r: f"{r}/{i}.png" for r in "ABC"}) for i in range(2)
-    )
+    records = tuple(CaseRecord(str(i), f"images/{i}.png", {r: f"{r}/{i}.png" for r in "ABC"}) for i in range(2))
     manifest = Manifest("m", ("A", "B", "C", "D"), {"training": records}, tmp_path)
     assert check_manifest(manifest, level="full") == (
         "Rater D marked no case.",
@@ -136,9 +134,7 @@ def test_remarks_on_copies_absent_raters_and_empty_masks(tmp_path: Path) -> None
 def test_no_case_with_two_raters_is_said(phantoms_2d: Path) -> None:
     manifest = read_manifest(phantoms_2d)
     names = ("careful", "tight")
-    records = tuple(
-        replace(c, ratings={names[i % 2]: c.ratings[names[i % 2]]}) for i, c in enumerate(manifest.cases)
-    )
+    records = tuple(replace(c, ratings={names[i % 2]: c.ratings[names[i % 2]]}) for i, c in enumerate(manifest.cases))
     (remark,) = check_manifest(replace(manifest, raters=names, splits={"training": records}))
     assert "more than one rater" in remark
 

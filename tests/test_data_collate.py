@@ -88,9 +88,7 @@ def test_samples_without_ratings() -> None:
 
 
 def test_paths_that_are_not_loaded_stay_lists() -> None:
-    batch = multirater_collate(
-        [{"ratings": ("x.png", None), "case": "a"}, {"ratings": ("y.png",), "case": "b"}]
-    )
+    batch = multirater_collate([{"ratings": ("x.png", None), "case": "a"}, {"ratings": ("y.png",), "case": "b"}])
     assert batch["ratings"] == [("x.png", None), ("y.png",)]
 
 

@@ -148,9 +148,7 @@ def test_wrong_manifest_is_not_written_and_keeps_the_old_file(tmp_path: Path) ->
     wrong = Manifest("m", ("A",), {"training": (CaseRecord("a", "a.png", {}),)}, tmp_path)
     with pytest.raises(ManifestError, match="no rater marked it"):
         write_manifest(wrong, tmp_path / "m.json")
-    unwritable = Manifest(
-        "m", ("A",), {"training": (CaseRecord("a", "a.png", {"A": "b"}),)}, tmp_path, {"x": {1}}
-    )
+    unwritable = Manifest("m", ("A",), {"training": (CaseRecord("a", "a.png", {"A": "b"}),)}, tmp_path, {"x": {1}})
     with pytest.raises(TypeError):
         write_manifest(unwritable, tmp_path / "m.json")
     assert [p.name for p in tmp_path.iterdir()] == ["m.json"]

@@ -41,9 +41,7 @@ class NestedChoice(Randomizable, Transform):
 
 def _transform() -> Compose:
     noise = OneOf([RandGaussianNoised("image", prob=1.0, std=s) for s in (1.0, 2.0)])
-    return Compose(
-        [CountedLoad(), Identityd("image"), noise, RandRotate90d("image", prob=0.5), NestedChoice()]
-    )
+    return Compose([CountedLoad(), Identityd("image"), noise, RandRotate90d("image", prob=0.5), NestedChoice()])
 
 
 def _images(items: list[dict[str, Any]]) -> list[np.ndarray]:
@@ -118,9 +116,7 @@ def test_index_past_the_end_raises() -> None:
         _dataset()[6]
 
 
-@pytest.mark.parametrize(
-    ("seed", "error"), [(-1, ValueError), (1.5, TypeError), (None, TypeError), (True, TypeError)]
-)
+@pytest.mark.parametrize(("seed", "error"), [(-1, ValueError), (1.5, TypeError), (None, TypeError), (True, TypeError)])
 def test_wrong_seed(seed: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match="'seed' must be"):
         _dataset(seed=seed)

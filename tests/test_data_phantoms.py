@@ -68,9 +68,7 @@ def test_mean_of_all_raters_matches_the_written_truth() -> None:
     lesion, rounds = _lesion(2), 400
     generator = np.random.default_rng(5)
     votes = sum(
-        draw_mask(lesion, style, generator).astype(np.int64)
-        for _ in range(rounds)
-        for style in DEFAULT_RATERS[:5]
+        draw_mask(lesion, style, generator).astype(np.int64) for _ in range(rounds) for style in DEFAULT_RATERS[:5]
     )
     truth = true_vote_probability(lesion, DEFAULT_RATERS[:5])
     assert truth.dtype == np.float32

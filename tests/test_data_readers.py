@@ -87,9 +87,7 @@ def test_header_equals_the_header_of_the_whole_image(tmp_path: Path, name: str) 
 @pytest.mark.parametrize("mode", ["1", "L", "RGB", "RGBA", "P"])
 def test_masks_of_every_png_mode_are_binary(tmp_path: Path, mode: str) -> None:
     expected = (np.indices((5, 6)).sum(0) % 2).astype(np.uint8)
-    image = (
-        Image.fromarray(expected * 255).convert(mode) if mode != "P" else Image.fromarray(expected, mode="P")
-    )
+    image = Image.fromarray(expected * 255).convert(mode) if mode != "P" else Image.fromarray(expected, mode="P")
     if mode == "P":
         image.putpalette([0, 0, 0, 255, 0, 0])
     image.save(tmp_path / "m.png")
@@ -105,9 +103,7 @@ def test_values_that_are_binary(tmp_path: Path, values: tuple[float, ...]) -> No
     np.testing.assert_array_equal(read_mask(tmp_path / "m.npy").array, array > 0)
 
 
-@pytest.mark.parametrize(
-    "values", [(0, 2), (0, 1, 255), (0, 0.5), (-1, 0), (0, np.nan), (7,), (0, 1, 2)], ids=str
-)
+@pytest.mark.parametrize("values", [(0, 2), (0, 1, 255), (0, 0.5), (-1, 0), (0, np.nan), (7,), (0, 1, 2)], ids=str)
 def test_values_that_are_not_binary_are_shown(tmp_path: Path, values: tuple[float, ...]) -> None:
     np.save(tmp_path / "m.npy", np.resize(np.array(values), (4, 4)))
     with pytest.raises(ReadError, match=rf"is not binary: .* found {len(values)} values"):
@@ -123,9 +119,7 @@ def test_threshold_makes_a_gray_mask_binary(tmp_path: Path) -> None:
 
 
 def test_a_colored_picture_is_not_a_mask(tmp_path: Path) -> None:
-    Image.fromarray(np.random.default_rng(0).integers(0, 2, (4, 4, 3)).astype(np.uint8)).save(
-        tmp_path / "m.png"
-    )
+    Image.fromarray(np.random.default_rng(0).integers(0, 2, (4, 4, 3)).astype(np.uint8)).save(tmp_path / "m.png")
     with pytest.raises(ReadError, match="3 channels that differ"):
         read_mask(tmp_path / "m.png")
 
@@ -175,8 +169,6 @@ def test_pages_and_exif_rotation_are_refused(tmp_path: Path) -> None:
         read_header(tmp_path / "a.jpg")
 
 
-@pytest.mark.parametrize(
-    ("name", "stem"), [("a.nii.gz", "a"), ("a.b.png", "a.b"), ("x/A.PNG", "A"), ("a", "a")]
-)
+@pytest.mark.parametrize(("name", "stem"), [("a.nii.gz", "a"), ("a.b.png", "a.b"), ("x/A.PNG", "A"), ("a", "a")])
 def test_stem(name: str, stem: str) -> None:
     assert file_stem(name) == stem

@@ -48,7 +48,9 @@ def test_imports_go_one_way(path: Path) -> None:
             assert other == room or _floor(other) < floor, f"{room} (floor {floor}) imports {other}"
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if _floor(_room(p)) < 2], ids=lambda p: str(p.relative_to(PACKAGE)))
+@pytest.mark.parametrize(
+    "path", [p for p in MODULES if _floor(_room(p)) < 2], ids=lambda p: str(p.relative_to(PACKAGE))
+)
 def test_the_first_two_floors_do_not_know_monai(path: Path) -> None:
     assert not {name for name in _imported(path) if name.split(".")[0] in {"monai", "ignite"}}
 

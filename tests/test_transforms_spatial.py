@@ -101,9 +101,7 @@ def test_votes_before_and_after_augmentation_agree(dims: int) -> None:
 @pytest.mark.parametrize("dims", [2, 3], ids=["2d", "3d"])
 def test_crops_around_foreground_keep_the_keys_together(dims: int) -> None:
     counted = OrdinalConsensusd()(sample(dims))
-    crop = mt.RandCropByPosNegLabeld(
-        (*KEYS, "votes"), label_key="votes", spatial_size=(8,) * dims, num_samples=3
-    )
+    crop = mt.RandCropByPosNegLabeld((*KEYS, "votes"), label_key="votes", spatial_size=(8,) * dims, num_samples=3)
     for patch in crop.set_random_state(0)(counted):
         assert_together(patch)
         assert torch.equal(patch["votes"].as_tensor().float(), 2 * patch["image"].as_tensor())

@@ -38,9 +38,7 @@ def make_ratings(raters: int, spatial: tuple[int, ...], seed: int = 0) -> torch.
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.bool, torch.int64], ids=str)
 @pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
 @pytest.mark.parametrize("spatial", SPATIAL.values(), ids=SPATIAL)
-def test_votes_are_the_sum_over_raters_present(
-    spatial: tuple[int, ...], mask: list[bool], dtype: torch.dtype
-) -> None:
+def test_votes_are_the_sum_over_raters_present(spatial: tuple[int, ...], mask: list[bool], dtype: torch.dtype) -> None:
     ratings = make_ratings(len(mask), spatial).to(dtype)
     votes, present = OrdinalConsensus()(ratings, torch.tensor(mask))
     expected = sum(ratings[r].int() for r in range(len(mask)) if mask[r])

@@ -98,9 +98,7 @@ def build_manifest(
     if not raters:
         raise ManifestError(root, [Problem("has no folder of masks beside the images")])
     rule = NameRule(tuple(strip), match)
-    records = scan_folders(
-        root, images=images, raters=raters, truth=truth, rule=rule, skip_unmatched=skip_unmatched
-    )
+    records = scan_folders(root, images=images, raters=raters, truth=truth, rule=rule, skip_unmatched=skip_unmatched)
     if table is not None:
         records = join_table(records, Path(table))
     if group_regex is not None:
@@ -121,9 +119,7 @@ def build_manifest(
     return out
 
 
-def _check_arguments(
-    root: Path, out: Path, transfer: str | None, threshold: float | None, overwrite: bool
-) -> None:
+def _check_arguments(root: Path, out: Path, transfer: str | None, threshold: float | None, overwrite: bool) -> None:
     if not root.is_dir():
         raise ManifestError(root, [Problem("the folder does not exist")])
     if transfer not in TRANSFERS:
@@ -144,9 +140,7 @@ def _check_arguments(
         if out.exists() and not overwrite:
             raise FileExistsError(f"build_manifest: {out} exists; pass overwrite to replace it.")
     elif out.parent.exists() and any(out.parent.iterdir()):
-        raise FileExistsError(
-            f"build_manifest: {out.parent} is not empty; files are brought to a new folder only."
-        )
+        raise FileExistsError(f"build_manifest: {out.parent} is not empty; files are brought to a new folder only.")
 
 
 def _is_writable(folder: Path) -> bool:

@@ -156,9 +156,7 @@ def _geometry_problems(
     elif found.affine is not None and image.affine is not None:
         difference = float(np.abs(found.affine - image.affine).max())
         if not difference <= atol:
-            reasons.append(
-                f"has an affine that differs by {difference:.3g} from its image's (tolerance {atol:g})"
-            )
+            reasons.append(f"has an affine that differs by {difference:.3g} from its image's (tolerance {atol:g})")
     return [Problem(reason, case=record.case, rater=rater, path=path) for reason in reasons]
 
 
@@ -192,9 +190,7 @@ def _remarks(manifest: Manifest, reports: Sequence[CaseReport]) -> tuple[str, ..
     for first, second in itertools.combinations(manifest.raters, 2):
         shared = [r.digests for r in reports if first in r.digests and second in r.digests]
         if len(shared) > 1 and all(digests[first] == digests[second] for digests in shared):
-            remarks.append(
-                f"Raters {first} and {second} have identical masks in all {len(shared)} shared cases."
-            )
+            remarks.append(f"Raters {first} and {second} have identical masks in all {len(shared)} shared cases.")
     for rater in manifest.raters:
         areas = [r.areas[rater] for r in reports if rater in r.areas]
         if areas and not any(areas):

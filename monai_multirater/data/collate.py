@@ -59,9 +59,7 @@ def _pad_raters(samples: list[Any]) -> list[dict[str, Any]]:
         ratings = sample[RATINGS]
         raters = int(ratings.shape[0])
         mask = sample.get(RATER_MASK)
-        mask = (
-            torch.ones(raters, dtype=torch.bool) if mask is None else torch.as_tensor(mask, dtype=torch.bool)
-        )
+        mask = torch.ones(raters, dtype=torch.bool) if mask is None else torch.as_tensor(mask, dtype=torch.bool)
         if mask.shape != (raters,):
             raise ValueError(
                 f"multirater_collate: 'rater_mask' of case {sample.get('case')!r} must have shape "

@@ -133,20 +133,14 @@ def _parse_case(item: dict[str, Any], split: str, index: int, problems: list[Pro
         problems.append(Problem(f"'image' must be a path, got {image!r}", case=case))
         image = ""
     if not isinstance(ratings, dict) or not all(isinstance(p, str) for p in ratings.values()):
-        problems.append(
-            Problem("'ratings' must map rater to path; leave out raters that did not mark", case=case)
-        )
-        ratings = (
-            {str(r): p for r, p in ratings.items() if isinstance(p, str)} if isinstance(ratings, dict) else {}
-        )
+        problems.append(Problem("'ratings' must map rater to path; leave out raters that did not mark", case=case))
+        ratings = {str(r): p for r, p in ratings.items() if isinstance(p, str)} if isinstance(ratings, dict) else {}
     if truth is not None and not isinstance(truth, str):
         problems.append(Problem(f"'truth' must be a path, got {truth!r}", case=case))
         truth = None
     group = item.get("group")
     extra = {key: value for key, value in item.items() if key not in _CASE_KEYS}
-    return CaseRecord(
-        case, image, ratings, truth, None if group is None else str(group), item.get("diagnosis"), extra
-    )
+    return CaseRecord(case, image, ratings, truth, None if group is None else str(group), item.get("diagnosis"), extra)
 
 
 def structure_problems(manifest: Manifest) -> list[Problem]:
@@ -162,9 +156,7 @@ def structure_problems(manifest: Manifest) -> list[Problem]:
             problems.append(Problem(f"split '{split}' is empty"))
         for record in records:
             if record.case in seen:
-                problems.append(
-                    Problem(f"is listed twice, in '{seen[record.case]}' and '{split}'", case=record.case)
-                )
+                problems.append(Problem(f"is listed twice, in '{seen[record.case]}' and '{split}'", case=record.case))
             seen.setdefault(record.case, split)
             problems += _record_problems(record, manifest.raters)
     return problems
@@ -223,9 +215,7 @@ def _case_content(record: CaseRecord, raters: tuple[str, ...]) -> dict[str, Any]
     return {**content, **record.extra}
 
 
-def datalist(
-    manifest: Manifest | str | Path, split: str, *, check: str | None = None
-) -> list[dict[str, Any]]:
+def datalist(manifest: Manifest | str | Path, split: str, *, check: str | None = None) -> list[dict[str, Any]]:
     """List the cases of a split as MONAI sample dictionaries.
 
     Args:
@@ -248,8 +238,7 @@ def datalist(
     items = []
     for record in manifest.splits[split]:
         ratings = tuple(
-            str(manifest.path(record.ratings[rater])) if rater in record.ratings else None
-            for rater in manifest.raters
+            str(manifest.path(record.ratings[rater])) if rater in record.ratings else None for rater in manifest.raters
         )
         item: dict[str, Any] = {
             "case": record.case,

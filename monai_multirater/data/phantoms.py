@@ -152,9 +152,7 @@ def _parameters(
     if not 0 <= missing_rate < 1:
         raise ValueError(f"make_phantoms: 'missing_rate' must be in [0, 1), got {missing_rate}.")
     if len(splits) != 3 or min(splits) < 0 or abs(sum(splits) - 1) > 1e-6:
-        raise ValueError(
-            f"make_phantoms: 'splits' must be three fractions that sum to 1, got {tuple(splits)}."
-        )
+        raise ValueError(f"make_phantoms: 'splits' must be three fractions that sum to 1, got {tuple(splits)}.")
     if seed < 0:
         raise ValueError(f"make_phantoms: 'seed' must be >= 0, got {seed}.")
     return {
@@ -191,9 +189,7 @@ def _refuse_foreign(directory: Path, overwrite: bool) -> None:
     except (OSError, ValueError):
         ours = False
     if not ours:
-        raise FileExistsError(
-            f"make_phantoms: {directory} exists and is not a phantom set; choose another folder."
-        )
+        raise FileExistsError(f"make_phantoms: {directory} exists and is not a phantom set; choose another folder.")
     if not overwrite:
         raise FileExistsError(
             f"make_phantoms: {directory} holds phantoms made with other parameters, or not all of them; "

@@ -41,11 +41,7 @@ def path_problem(relative: str) -> str:
     """Why a path may not stand in a manifest; an empty string when it may."""
     if not relative or "\0" in relative:
         return "is not a path"
-    if (
-        PurePosixPath(relative).is_absolute()
-        or PureWindowsPath(relative).anchor
-        or PureWindowsPath(relative).drive
-    ):
+    if PurePosixPath(relative).is_absolute() or PureWindowsPath(relative).anchor or PureWindowsPath(relative).drive:
         return "is absolute; paths are relative to the manifest's folder"
     if "\\" in relative:
         return "contains a backslash; use '/'"

@@ -161,9 +161,7 @@ def _binary(array: NDArray[Any]) -> NDArray[np.uint8]:
     if top not in (0, 1, 255) or not np.array_equal(array, mask * top):
         values = np.unique(array)
         shown = ", ".join(f"{value:g}" for value in values[:5]) + (", ..." if len(values) > 5 else "")
-        raise ReadError(
-            f"is not binary: expected {{0, 1}} or {{0, 255}}, found {len(values)} values ({shown})"
-        )
+        raise ReadError(f"is not binary: expected {{0, 1}} or {{0, 255}}, found {len(values)} values ({shown})")
     return mask.astype(np.uint8)
 
 

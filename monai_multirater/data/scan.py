@@ -44,9 +44,7 @@ def _compile(pattern: str | None, name: str) -> None:
     try:
         re.compile(pattern or "")
     except re.error as error:
-        raise ValueError(
-            f"build_manifest: '{name}' is not a regular expression, got {pattern!r}: {error}."
-        ) from None
+        raise ValueError(f"build_manifest: '{name}' is not a regular expression, got {pattern!r}: {error}.") from None
 
 
 def _first_group(pattern: str | None, text: str) -> str | None:
@@ -80,10 +78,7 @@ def scan_folders(
         ManifestError: missing folders, two files of one case in a folder, files without a counterpart.
     """
     problems: list[Problem] = []
-    found = {
-        folder: _scan(root, folder, rule, problems)
-        for folder in (images, *raters, *([truth] if truth else []))
-    }
+    found = {folder: _scan(root, folder, rule, problems) for folder in (images, *raters, *([truth] if truth else []))}
     if not problems:
         problems += _unmatched(found, images, tuple(raters), skip_unmatched)
     if problems:
@@ -116,9 +111,7 @@ def _scan(root: Path, folder: str, rule: NameRule, problems: list[Problem]) -> d
     return cases
 
 
-def _unmatched(
-    found: dict[str, dict[str, str]], images: str, raters: tuple[str, ...], skip: bool
-) -> list[Problem]:
+def _unmatched(found: dict[str, dict[str, str]], images: str, raters: tuple[str, ...], skip: bool) -> list[Problem]:
     known = set(found[images])
     if not any(known & set(found[rater]) for rater in raters):
         mine = ", ".join(sorted(known)[:3])
@@ -176,9 +169,7 @@ def join_table(records: Sequence[CaseRecord], table: Path) -> list[CaseRecord]:
     if not rows or "case" not in rows[0]:
         raise ManifestError(table, [Problem("must have a column 'case' and at least one row")])
     names = [row["case"] for row in rows]
-    problems = [
-        Problem("is listed twice", case=name) for name in sorted({n for n in names if names.count(n) > 1})
-    ]
+    problems = [Problem("is listed twice", case=name) for name in sorted({n for n in names if names.count(n) > 1})]
     by_case = dict(zip(names, rows, strict=True))
     problems += [Problem("is not in the table", case=r.case) for r in records if r.case not in by_case]
     reserved = {"image", "ratings", "truth"} & set(rows[0])

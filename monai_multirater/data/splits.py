@@ -39,9 +39,7 @@ def split_cases(
     """
     for name, values in (("groups", groups), ("strata", strata)):
         if values is not None and len(values) != count:
-            raise ValueError(
-                f"split_cases: '{name}' must have one entry per case ({count}), got {len(values)}."
-            )
+            raise ValueError(f"split_cases: '{name}' must have one entry per case ({count}), got {len(values)}.")
     if any(f < 0 for f in fractions.values()) or abs(sum(fractions.values()) - 1) > 1e-6:
         raise ValueError(f"split_cases: 'fractions' must be >= 0 and sum to 1, got {dict(fractions)}.")
     shares = {name: fraction for name, fraction in fractions.items() if fraction > 0}

@@ -57,9 +57,7 @@ def on_grid(
         return _nearest_in_field(array, shape)
     if array.shape != shape:
         swapped = " (axes swapped? see 'reverse_indexing')" if array.shape == shape[::-1] else ""
-        raise ValueError(
-            f"has the shape {array.shape}, the image has {shape}{swapped}; resample=True resamples"
-        )
+        raise ValueError(f"has the shape {array.shape}, the image has {shape}{swapped}; resample=True resamples")
     raise ValueError(
         f"lies elsewhere than the image: their affines differ by {offset:.4g} mm "
         f"(affine_atol={affine_atol:g}); resample=True resamples"

@@ -61,9 +61,7 @@ class LoadImageRatersd(Transform):
         self.case_key = case_key
         self._image = LoadImage(image_only=True, ensure_channel_first=True)
         self._picture = PILReader(converter=_without_palette, reverse_indexing=False)
-        self._ratings = LoadRaters(
-            raters=raters, affine_atol=affine_atol, resample=resample, reverse_indexing=False
-        )
+        self._ratings = LoadRaters(raters=raters, affine_atol=affine_atol, resample=resample, reverse_indexing=False)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the loaded sample.

@@ -46,8 +46,7 @@ class PadRaters(Transform):
             rater_mask = torch.ones(ratings.shape[0], dtype=torch.bool)
         if tuple(rater_mask.shape) != (ratings.shape[0],):
             raise ValueError(
-                f"PadRaters: 'rater_mask' must have the shape ({ratings.shape[0]},), "
-                f"got {tuple(rater_mask.shape)}."
+                f"PadRaters: 'rater_mask' must have the shape ({ratings.shape[0]},), got {tuple(rater_mask.shape)}."
             )
         plain = torch.as_tensor(ratings)
         padded = torch.cat([plain, plain.new_zeros(missing, *plain.shape[1:])])

@@ -82,9 +82,7 @@ class SelectRaterd(MapTransform):
             try:
                 sample[key] = self.select(sample[key], sample.get(self.rater_mask_key))
             except ValueError as error:
-                raise ValueError(
-                    f"{type(self).__name__}: case {sample.get(self.case_key)!r}: {error}"
-                ) from error
+                raise ValueError(f"{type(self).__name__}: case {sample.get(self.case_key)!r}: {error}") from error
             sample[self.rater_mask_key] = torch.ones(1, dtype=torch.bool)
         return sample
 
@@ -108,9 +106,7 @@ class RandSelectRater(RandomizableTransform):
             raise ValueError(f"RandSelectRater: no rater is present in 'rater_mask' of {len(data)} raters.")
         self.index = int(present[self.R.randint(len(present))])
 
-    def __call__(
-        self, ratings: Tensor, rater_mask: Tensor | None = None, *, randomize: bool = True
-    ) -> Tensor:
+    def __call__(self, ratings: Tensor, rater_mask: Tensor | None = None, *, randomize: bool = True) -> Tensor:
         """Return the plane ``[1, *spatial]`` of the rater drawn.
 
         Args:
@@ -125,9 +121,7 @@ class RandSelectRater(RandomizableTransform):
             present = torch.ones(ratings.shape[0], dtype=torch.bool) if rater_mask is None else rater_mask
             self.randomize(present)
         if self.index is None:
-            raise ValueError(
-                "RandSelectRater: 'randomize' must be True at the first call, nothing was drawn."
-            )
+            raise ValueError("RandSelectRater: 'randomize' must be True at the first call, nothing was drawn.")
         return SelectRater(self.index)(ratings, rater_mask)
 
 
@@ -160,9 +154,7 @@ class RandSelectRaterd(RandomizableTransform, MapTransform):
         self.index_key = index_key
         self.select = RandSelectRater()
 
-    def set_random_state(
-        self, seed: int | None = None, state: np.random.RandomState | None = None
-    ) -> RandSelectRaterd:
+    def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> RandSelectRaterd:
         """Set the state from which raters are drawn, see ``monai.transforms.Randomizable``."""
         super().set_random_state(seed, state)
         self.select.set_random_state(seed, state)
