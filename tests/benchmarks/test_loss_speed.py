@@ -3,9 +3,9 @@
 
 Run with ``MALLOC_TRIM_THRESHOLD_=100000000000 MALLOC_MMAP_THRESHOLD_=100000000000 pytest
 tests/benchmarks/test_loss_speed.py -o addopts= -s``: without the variables glibc gives freed pages back to the system,
-and a step pays for page faults that depend on what was freed before it, up to a tenth of its time. Peer and ours alternate, times are
-medians of the processor time of the thread, so that other programs on the machine matter little. Only
-exactness is asserted.
+and a step pays for page faults that depend on what was freed before it, up to a tenth of its time. Peer and ours
+alternate, times are medians of the processor time of the thread, so that other programs on the machine matter little.
+Only exactness is asserted.
 """
 
 import statistics
