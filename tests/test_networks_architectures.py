@@ -67,11 +67,11 @@ def test_prior_is_the_first_prediction(name: str, dims: int) -> None:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_training_outputs_do_not_depend_on_the_batch(name: str) -> None:
-    net = NETWORKS[name](2).train()
-    x = images(2, (32, 32), batch=3)
+    net = NETWORKS[name](2).train().double()
+    x = images(2, (32, 32), batch=3).double()
     together = net(x)
     apart = torch.cat([net(x[i : i + 1]) for i in range(3)])
-    torch.testing.assert_close(together, apart, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(together, apart, rtol=1e-9, atol=1e-9)
     assert not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in net.modules())
 
 
