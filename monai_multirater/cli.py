@@ -238,6 +238,11 @@ def compare(
     seeds: Annotated[int, typer.Option(min=1, help="Training seeds per manifest.")] = 1,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs; default: the bundle's.")] = None,
     overlay: Annotated[list[Path] | None, typer.Option(help="Further configuration for all runs.")] = None,
+    tune: Annotated[
+        list[str] | None,
+        typer.Option(help="[METHOD:]OPTION=VALUE,VALUE,... to try beside what the bundle says; repeat."),
+    ] = None,
+    choose_by: Annotated[str, typer.Option(help="Validation score that chooses: brier, mr_ece or auc.")] = "brier",
     jobs: Annotated[int, typer.Option(min=1, help="Trainings side by side, one thread each.")] = 1,
 ) -> None:
     """Train every method on every manifest, evaluate on the untouched test split, write the tables.
@@ -248,10 +253,21 @@ def compare(
 
       monai-multirater compare a.json --seeds 3 --epochs 30 --jobs 2 --method soft --method majority --out study
 
+      monai-multirater compare a.json b.json c.json --method rps_bce --method soft --out study
+      --tune learning_rate=0.002,0.01 --tune rps_bce:loss_options#lambda_rps=0.3,3
+
+    Settings to tune are chosen on the validation split, anew for every run, one option after the other.
     A run that is finished is not repeated: after an interruption, give the same command again.
     """
     with _clean_errors():
-        from monai_multirater.studies import compare_objectives, method_overlays, tabulate, write_tables
+        from monai_multirater.studies import (
+            TunedOption,
+            compare_objectives,
+            method_overlays,
+            settings_table,
+            tabulate,
+            write_tables,
+        )
 
         overlays = method_overlays(bundle, method)
         options = {} if epochs is None else {"max_epochs": epochs}
@@ -263,9 +279,11 @@ def compare(
             seeds=range(seeds),
             options=options,
             common=tuple(overlay or ()),
+            tune=[TunedOption.parse(text) for text in tune or ()],
+            choose_by=choose_by,
             jobs=jobs,
         )
-        for path in write_tables(tabulate(runs), out):
+        for path in write_tables(tabulate(runs), out, settings=settings_table(runs)):
             typer.echo(path)
 
 

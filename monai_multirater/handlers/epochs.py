@@ -108,7 +108,8 @@ class TrainingProgress:
 class TrainingHistory:
     """Record the loss and the validation metrics of every epoch; write them as CSV; print a table at the end.
 
-    The loss of an epoch is the mean over its iterations and over the processes of a distributed training.
+    The loss of an epoch is the mean over its iterations and over the processes of a distributed training. The column
+    ``best`` marks the epoch that ``AtomicCheckpointSaver`` keeps under the same ``select_from_epoch``.
 
     Args:
         path: the CSV file, rewritten (atomically) after each epoch.
@@ -173,7 +174,8 @@ class TrainingHistory:
         if not self.disable:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             temporary = self.path.with_name(self.path.name + ".tmp")
-            pd.DataFrame(self.rows).to_csv(temporary, index=False)
+            best = self.best()
+            pd.DataFrame(self.rows).assign(best=[row is best for row in self.rows]).to_csv(temporary, index=False)
             temporary.replace(self.path)
 
     def _print(self, _: Engine) -> None:

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compare ways to train on the same splits: train, choose settings, evaluate; resumable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from monai_multirater.data import read_manifest
+from monai_multirater.studies.runs import CRITERIA, Run, TunedOption, run_once
+
+__all__ = ["compare_objectives", "method_overlays"]
+
+
+def compare_objectives(
+    manifests: Sequence[Path],
+    overlays: Sequence[Path],
+    *,
+    bundle: Path,
+    out: Path,
+    seeds: Sequence[int] = (0,),
+    options: Mapping[str, Any] | None = None,
+    common: Sequence[Path] = (),
+    tune: Sequence[TunedOption] = (),
+    choose_by: str = "brier",
+    jobs: int = 1,
+) -> list[Run]:
+    """Train and evaluate every combination of manifest, overlay and seed; return the runs that are finished.
+
+    Args:
+        manifests: data sets, or several splits of one.
+        overlays: one configuration file per method.
+        bundle: the bundle's directory.
+        out: ``out/<method>/<manifest>-<seed>/`` gets each run; a finished run is not repeated.
+        seeds: training seeds per manifest.
+        options: overrides for all trainings, for example ``{"max_epochs": 30}``.
+        common: configuration files over ``train.json`` for all trainings.
+        tune: options whose values are chosen on the validation split, anew for every run; see :class:`Run`.
+        choose_by: validation score that decides, ``"brier"``, ``"mr_ece"`` or ``"auc"``.
+        jobs: processes side by side, one torch thread each when more than one.
+
+    Raises:
+        ManifestError: a manifest is missing or wrong; nothing is started.
+        ValueError: two runs would share a directory, an unknown ``choose_by``, or a tuned method that is not compared.
+        RuntimeError: naming the runs that failed, after all others are done.
+    """
+    for manifest in manifests:
+        read_manifest(manifest)
+    _check_choice(tune, choose_by, [overlay.stem for overlay in overlays])
+    runs = [
+        Run(
+            manifest.resolve(),
+            overlay.resolve(),
+            seed,
+            out.resolve() / overlay.stem / f"{manifest.parent.name}-{manifest.stem}-{seed}",
+            dict(options or {}),
+            tuple(path.resolve() for path in common),
+            tuple(tune),
+            choose_by,
+        )
+        for seed in seeds
+        for manifest in manifests
+        for overlay in overlays
+    ]
+    if len({run.directory for run in runs}) < len(runs):
+        raise ValueError(
+            "compare_objectives: two runs would share a directory; manifests must differ in file or folder name, "
+            f"overlays in file name. Got {[str(m) for m in manifests]} and {[str(o) for o in overlays]}."
+        )
+    return _run_all(runs, bundle.resolve(), jobs)
+
+
+def _check_choice(tune: Sequence[TunedOption], choose_by: str, methods: Sequence[str]) -> None:
+    if choose_by not in CRITERIA:
+        raise ValueError(f"compare_objectives: choose_by must be one of {', '.join(CRITERIA)}. Got {choose_by!r}.")
+    for option in tune:
+        unknown = sorted(set(option.methods) - set(methods))
+        if unknown:
+            raise ValueError(
+                f"compare_objectives: {option.option} is to be tuned for {', '.join(unknown)}, which is not compared. "
+                f"Compared are {', '.join(methods)}."
+            )
+
+
+def _run_all(runs: Sequence[Run], bundle: Path, jobs: int) -> list[Run]:
+    failures: dict[Path, BaseException] = {}
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        pending = {pool.submit(run_once, bundle, run, threads=1 if jobs > 1 else None): run for run in runs}
+        for future in tqdm(as_completed(pending), total=len(runs), unit="run", desc="Comparing"):
+            error = future.exception()
+            if error is not None:
+                failures[pending[future].directory] = error
+    if failures:
+        lines = [f"  {name}: {error}" for name, error in failures.items()]
+        raise RuntimeError("\n".join([f"compare_objectives: {len(failures)} of {len(runs)} runs failed:", *lines]))
+    return list(runs)
+
+
+def method_overlays(bundle: Path, methods: Sequence[str]) -> list[Path]:
+    """Return the overlay file of each method: a path, or a name in the bundle's ``configs/objectives``.
+
+    Raises:
+        ValueError: naming the unknown method and the known ones.
+    """
+    folder = bundle / "configs" / "objectives"
+    known = {path.stem: path for path in sorted(folder.glob("*.json"))}
+    overlays = []
+    for method in methods:
+        path = known.get(method, Path(method))
+        if not path.is_file():
+            raise ValueError(f"There is no method {method!r}; known are {', '.join(known)}, or give a file.")
+        overlays.append(path)
+    return overlays
