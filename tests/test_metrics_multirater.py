@@ -237,6 +237,16 @@ def test_saved_statistics_read_back_and_leave_no_partial_file(tmp_path):
     assert again.score("auc") == statistics.score("auc")
 
 
+@pytest.mark.parametrize("bins", [None, 1 << 16], ids=["unknown", "other"])
+def test_statistics_of_another_version_are_refused(tmp_path, bins):
+    _summary(_cases(), "votes", "n_raters", "case").case_statistics().save(tmp_path / "evidence.npz")
+    with np.load(tmp_path / "evidence.npz") as file:
+        arrays = {name: file[name] for name in file if name != "histogram_bins"}
+    np.savez(tmp_path / "old.npz", **arrays, **({} if bins is None else {"histogram_bins": bins}))
+    with pytest.raises(ValueError, match=r"old\.npz was written by another version.*Evaluate again"):
+        CaseStatistics.load(tmp_path / "old.npz")
+
+
 def test_models_are_compared_on_the_same_resamples():
     cases = _cases(8)
     sharper = [{**case, "pred": case["truth"]} for case in cases]

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from monai_multirater.calibration.equal_mass import quantile_error
-from monai_multirater.calibration.inputs import BLOCK, ArrayLike, FloatArray, IntArray, VoteCase, as_case
+from monai_multirater.calibration.inputs import ArrayLike, FloatArray, IntArray, VoteCase, as_case
 from monai_multirater.calibration.reliability import check_bins
 
-HISTOGRAM_BINS = 1 << 16
+HISTOGRAM_BINS = 1 << 18
 _HALF = HISTOGRAM_BINS // 2
 _OCTAVES = 126  # binary exponents of float32 below 1/2, subnormal numbers included
 _LEAST = 16  # bins per octave, at least
@@ -21,7 +21,7 @@ _LEAST = 16  # bins per octave, at least
 
 @dataclass(frozen=True, eq=False)
 class CaseHistogram:
-    """Numbers of positive and negative (voxel, rater) pairs in 2^16 fine bins over the foreground
+    """Numbers of positive and negative (voxel, rater) pairs in 2^18 fine bins over the foreground
     probability.
 
     The bins are equal, to a good approximation, in `arcsin(sqrt(p))`, which suits calibrated predictions
@@ -31,8 +31,8 @@ class CaseHistogram:
     float64 is rounded to float32 first, and the error bound holds for the rounded numbers.
 
     Attributes:
-        positives, negatives: int64 `[65536]`.
-        sum_confidence: float64 `[65536]`, sum of `p` over the pairs of a bin.
+        positives, negatives: int64 `[262144]`.
+        sum_confidence: float64 `[262144]`, sum of `p` over the pairs of a bin.
         ties: comparisons of two raters who disagree on one voxel; they are exact ties, not loss of
             resolution.
     """
@@ -73,7 +73,10 @@ class CaseHistogram:
         pairs.
 
         Bins that hold a single float32 number (0, and the numbers next to 1) are exact ties and add nothing.
-        Below 1e-6 for segmentations with an AUC of 0.98 and more; the actual error is far smaller.
+        No choice of M bins can promise less than `BC^2 / (2 M)`, with BC the sum over bins of the square root of the
+        shares of both classes (Cauchy-Schwarz). With M = 2^18 that is 1e-6 at BC = 0.72, two normal distributions with
+        an AUC of 0.87; these bins stay below 1e-6 for calibrated lesions with an AUC of
+        0.93 and more, 3e-6 at most. The actual error is far smaller.
         """
         return auc_error_bound(self.positives, self.negatives, self.ties)
 
@@ -91,8 +94,9 @@ def histogram(case: VoteCase) -> CaseHistogram:
     voxels = np.zeros(HISTOGRAM_BINS, np.int64)
     positives, confidence = np.zeros(HISTOGRAM_BINS), np.zeros(HISTOGRAM_BINS)
     p, votes, ties = case.probability, case.votes, 0
-    for start in range(0, p.size, BLOCK):
-        block, block_votes = p[start : start + BLOCK], votes[start : start + BLOCK]
+    for start in range(0, p.size, HISTOGRAM_BINS):
+        where = slice(start, start + HISTOGRAM_BINS)
+        block, block_votes = p[where], votes[where]
         index = fine_bin(block)
         voxels += np.bincount(index, minlength=HISTOGRAM_BINS)
         confidence += np.bincount(index, weights=block, minlength=HISTOGRAM_BINS)
@@ -106,7 +110,7 @@ def histogram(case: VoteCase) -> CaseHistogram:
 
 
 def fine_bin(p: FloatArray) -> npt.NDArray[np.intp]:
-    """Bin 0..65535 of each probability."""
+    """Bin 0..262143 of each probability."""
     single = p.astype(np.float32, copy=False)
     upper = single >= np.float32(0.5)
     tail = np.where(upper, np.float32(1) - single, single) + np.float32(0)  # exact; turns -0.0 into 0.0
@@ -129,7 +133,7 @@ def auc_from_counts(positives: npt.NDArray[np.generic], negatives: npt.NDArray[n
 def auc_error_bound(
     positives: npt.NDArray[np.generic], negatives: npt.NDArray[np.generic], resolved: float = 0
 ) -> float:
-    """Bound from counts `[65536]`, less `resolved` comparisons known exactly; NaN without both classes."""
+    """Bound from counts `[262144]`, less `resolved` comparisons known exactly; NaN without both classes."""
     plus, minus = positives.astype(np.float64), negatives.astype(np.float64)
     total = plus.sum() * minus.sum()
     unresolved = np.where(single_valued(), 0.0, plus)

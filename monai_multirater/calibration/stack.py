@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ from monai_multirater.calibration.histogram import (
 )
 from monai_multirater.calibration.inputs import IntArray
 
+_FOLD = 4  # 2^4 neighboring bins together when cases are resampled
 _CHUNK = 4096
 
 
@@ -26,12 +28,21 @@ class HistogramStack:
     """Positive and negative pair counts of several cases, for the bins in use.
 
     Attributes:
-        entries: int64 `[3, entries]`: bin, positives, negatives; case after case, bins increasing within a case.
+        entries: `[3, entries]`: bin, positives, negatives; case after case, bins increasing within a case; int32
+            where that holds the counts of every case, else int64.
         counts: int64 `[cases]`, entries of each case.
+        coarse, coarse_counts: the same with 16 neighboring bins together, for resampling; made from the others.
     """
 
     entries: IntArray
     counts: IntArray
+    coarse: IntArray = field(init=False)
+    coarse_counts: IntArray = field(init=False)
+
+    def __post_init__(self) -> None:
+        coarse, counts = _fold(self.entries, self.counts)
+        object.__setattr__(self, "coarse", coarse)
+        object.__setattr__(self, "coarse_counts", counts)
 
     @classmethod
     def from_histograms(cls, histograms: Sequence[CaseHistogram]) -> HistogramStack:
@@ -41,7 +52,7 @@ class HistogramStack:
     @classmethod
     def from_entries(cls, parts: Sequence[IntArray]) -> HistogramStack:
         """Stack what `sparse_entries` returned for several cases."""
-        entries = np.concatenate([np.zeros((3, 0), np.int64), *parts], axis=1)
+        entries = np.concatenate([np.zeros((3, 0), np.int32), *parts], axis=1)
         return cls(entries, np.array([part.shape[1] for part in parts], np.int64))
 
     @property
@@ -58,7 +69,7 @@ class HistogramStack:
         """Positives and negatives of each case, int64 `[cases]` each."""
         plus, minus = np.zeros((2, self.cases), np.int64)
         for case, part in enumerate(self._slices()):
-            plus[case], minus[case] = self.entries[1, part].sum(), self.entries[2, part].sum()
+            plus[case], minus[case] = self.entries[1:, part].sum(axis=1, dtype=np.int64)
         return plus, minus
 
     def auc(self, exact: npt.NDArray[np.float64] | None = None) -> float:
@@ -76,9 +87,11 @@ class HistogramStack:
 
     def auc_error_bound(self, *, exact: bool = False) -> float:
         """Largest possible error of `auc()`, with or without `exact`; NaN without both classes."""
-        bins, plus, minus = self.entries
-        shared = ~single_valued()[bins]
-        own = float((plus[shared].astype(np.float64) * minus[shared]).sum()) if exact else 0.0
+        own = 0.0
+        for part in self._slices() if exact else ():
+            bins, plus, minus = self.entries[:, part]
+            shared = ~single_valued()[bins]
+            own += float(plus[shared].astype(np.float64) @ minus[shared].astype(np.float64))
         return auc_error_bound(*self._pooled(), own)
 
     def concordance(self) -> npt.NDArray[np.float64]:
@@ -86,16 +99,22 @@ class HistogramStack:
 
         \( U_{ij} = H^+_i \cdot (\mathrm{cum} H^-_j - H^-_j / 2) \), so that the AUC of any weighted set of cases is
         \( w^T U w / ((w \cdot P)(w \cdot N)) \): resampling cases never touches voxels. Ties within a bin count one
-        half. Works through 4096 bins of every case at a time, which bounds the memory.
+        half. Uses the coarse bins: far finer than what resampling asks for, and the work grows with the number of
+        bins. Goes through 4096 bins of every case at a time, which bounds the memory.
         """
+        entries, starts = self.coarse, np.concatenate(([0], np.cumsum(self.coarse_counts)))
         result = np.zeros((self.cases, self.cases))
         before = np.zeros((self.cases, 1))
-        edges = np.arange(0, HISTOGRAM_BINS + 1, _CHUNK)
-        cuts = [part.start + np.searchsorted(self.entries[0, part], edges) for part in self._slices()]
+        edges = np.arange(0, (HISTOGRAM_BINS >> _FOLD) + 1, _CHUNK)
+        cuts = [start + np.searchsorted(entries[0, start:end], edges) for start, end in pairwise(starts)]
         plus, minus = dense = np.empty((2, self.cases, _CHUNK))
         below = np.empty((self.cases, _CHUNK))
         for position in range(len(edges) - 1):
-            self._fill(dense, cuts, position)
+            dense[:] = 0
+            for case, cut in enumerate(cuts):
+                part = slice(cut[position], cut[position + 1])
+                bins = entries[0, part] - position * _CHUNK
+                plus[case][bins], minus[case][bins] = entries[1:, part]
             np.cumsum(minus, axis=1, out=below)
             below += before
             before = below[:, -1:].copy()
@@ -108,30 +127,45 @@ class HistogramStack:
         ends = np.cumsum(self.counts).tolist()
         return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
 
-    def _fill(self, dense: npt.NDArray[np.float64], cuts: list[IntArray], position: int) -> None:
-        """Write block `position` of the bins of every case to `dense [2, cases, block]`."""
-        dense[:] = 0
-        for case, cut in enumerate(cuts):
-            part = slice(cut[position], cut[position + 1])
-            bins = self.entries[0, part] - position * _CHUNK
-            dense[0, case][bins] = self.entries[1, part].astype(np.float64)
-            dense[1, case][bins] = self.entries[2, part].astype(np.float64)
-
-    def _pooled(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        weights = self.entries[1:].astype(np.float64)
-        plus, minus = (np.bincount(self.entries[0], weights=w, minlength=HISTOGRAM_BINS) for w in weights)
-        return plus.astype(np.float64), minus.astype(np.float64)
+    def _pooled(self) -> tuple[IntArray, IntArray]:
+        plus, minus = np.zeros((2, HISTOGRAM_BINS), np.int64)
+        for part in self._slices():
+            bins = self.entries[0, part]
+            plus[bins] += self.entries[1, part]
+            minus[bins] += self.entries[2, part]
+        return plus, minus
 
     def _within(self) -> npt.NDArray[np.float64]:
         """Concordant pairs within each case, as far as the bins tell."""
-        _, plus, minus = self.entries
-        before = np.concatenate(([0], np.cumsum(self.totals()[1])[:-1]))  # negatives of the cases before
-        below = np.cumsum(minus) - np.repeat(before, self.counts) - 0.5 * minus
-        case = np.repeat(np.arange(self.cases), self.counts)
-        return np.bincount(case, weights=plus * below, minlength=self.cases).astype(np.float64)
+        within = np.zeros(self.cases)
+        for case, part in enumerate(self._slices()):
+            plus, minus = self.entries[1:, part].astype(np.float64)
+            within[case] = plus @ (np.cumsum(minus) - 0.5 * minus)
+        return within
+
+
+def _fold(entries: IntArray, counts: IntArray) -> tuple[IntArray, IntArray]:
+    """Entries with `2^_FOLD` bins together, and how many each case has."""
+    starts = np.concatenate(([0], np.cumsum(counts)))
+    bins = entries[0] >> _FOLD
+    change = np.empty(len(bins), np.bool_)
+    np.not_equal(bins[1:], bins[:-1], out=change[1:])
+    change[starts[:-1][counts > 0]] = True
+    first = np.flatnonzero(change)
+    if not len(first):
+        return entries, counts
+    sums = [np.add.reduceat(row, first, dtype=np.int64) for row in entries[1:]]
+    return compact(np.stack([bins[first], *sums])), np.diff(np.searchsorted(first, starts))
 
 
 def sparse_entries(histogram: CaseHistogram) -> IntArray:
-    """Non-empty bins of a histogram: bin, positives, negatives, int64 `[3, entries]`."""
+    """Non-empty bins of a histogram: bin, positives, negatives, `[3, entries]`; int32 where that holds them."""
     used = np.flatnonzero(histogram.positives + histogram.negatives)
-    return np.stack([used, histogram.positives[used], histogram.negatives[used]]).astype(np.int64)
+    entries = np.stack([used, histogram.positives[used], histogram.negatives[used]])
+    return compact(entries)
+
+
+def compact(entries: IntArray) -> IntArray:
+    """Whole numbers as int32 if that holds them, else int64."""
+    fits = not entries.size or int(entries.max()) <= np.iinfo(np.int32).max
+    return entries.astype(np.int32 if fits else np.int64, copy=False)

@@ -47,7 +47,7 @@ class MultiRaterCalibrationErrorMetric(CaseMetric):
 
 
 class MultiRaterAUCMetric(CaseMetric):
-    """AUC over all (voxel, rater) pairs of all cases together, from 2^16-bin histograms.
+    """AUC over all (voxel, rater) pairs of all cases together, from 2^18-bin histograms.
 
     Comparisons within a case are exact, those between cases as fine as the bins; `error_bound()` bounds the
     error.

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from monai.utils import evenly_divisible_all_gather
 
-from monai_multirater.calibration.stack import HistogramStack
+from monai_multirater.calibration.stack import HistogramStack, compact
 
 __all__ = ["gather_names", "gather_rows", "gather_stack"]
 
@@ -35,5 +35,5 @@ def gather_names(names: Sequence[str]) -> list[str]:
 def gather_stack(stack: HistogramStack) -> HistogramStack:
     """Histograms of the cases of all processes, in rank order."""
     counts = torch.cat(gather_rows(torch.from_numpy(stack.counts)))
-    entries = torch.cat(gather_rows(torch.from_numpy(np.ascontiguousarray(stack.entries.T))))
-    return HistogramStack(np.ascontiguousarray(entries.cpu().numpy().T), counts.cpu().numpy())
+    entries = torch.cat(gather_rows(torch.from_numpy(np.ascontiguousarray(stack.entries.T, np.int64))))
+    return HistogramStack(compact(np.ascontiguousarray(entries.cpu().numpy().T)), counts.cpu().numpy())

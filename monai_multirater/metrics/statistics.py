@@ -7,12 +7,13 @@ import math
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from monai_multirater.calibration.histogram import HISTOGRAM_BINS
 from monai_multirater.calibration.reliability import ReliabilityTable
 from monai_multirater.calibration.stack import HistogramStack
 from monai_multirater.metrics.rows import MEANS, SCORES, RowLayout
@@ -134,6 +135,7 @@ class CaseStatistics:
         arrays = {"names": np.array(self.names, dtype=str), "rows": self.rows, "bins": np.array(self.bins)}
         if self.histograms is not None:
             arrays |= {"entries": self.histograms.entries, "counts": self.histograms.counts}
+            arrays["histogram_bins"] = np.array(HISTOGRAM_BINS)
         with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
             temporary = Path(file.name)
             try:
@@ -145,8 +147,18 @@ class CaseStatistics:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> CaseStatistics:
-        """Read what `save` wrote."""
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: the file was written with other fine bins, by another version.
+        """
         with np.load(path, allow_pickle=False) as file:
+            found = int(file["histogram_bins"]) if "histogram_bins" in file else None
+            if "entries" in file and found != HISTOGRAM_BINS:
+                raise ValueError(
+                    f"CaseStatistics.load: {path} was written by another version: its histograms have "
+                    f"{found or 'an unknown number of'} bins, this version has {HISTOGRAM_BINS}. Evaluate again."
+                )
             names = tuple(str(name) for name in file["names"])
             stack = HistogramStack(file["entries"], file["counts"]) if "entries" in file else None
             return cls(names, file["rows"], stack, int(file["bins"]))
@@ -201,7 +213,8 @@ def _summary(table: CaseStatistics, weights: Array, confidence: float) -> dict[s
             plus, minus = table.histograms.totals()
             matrix = table.histograms.concordance()
             np.fill_diagonal(matrix, table.rows[:, layout["concordant"]])  # exact within a case
-            results[name] = bootstrap_auc(matrix, plus, minus, weights=weights, confidence=confidence)
+            resampled = bootstrap_auc(matrix, plus, minus, weights=weights, confidence=confidence)
+            results[name] = replace(resampled, estimate=estimate)  # from finer bins than the resamples
         elif name in MEANS:
             column = table.rows[:, layout[name]]
             pair = np.stack([np.nan_to_num(column), ~np.isnan(column)], axis=1)
