@@ -120,14 +120,14 @@ def test_histogram_auc_of_lesions_keeps_a_bound_below_one_millionth(seed, softne
 
 @pytest.mark.parametrize("softness", [0.06, 0.1, 0.3], ids=["auc_0.89", "auc_0.77", "auc_0.58"])
 def test_histogram_auc_keeps_its_bound_where_the_classes_overlap_widely(softness):
-    """The bound is at most 1.7 times what Cauchy-Schwarz leaves to any choice of as many bins."""
+    """The bound is less than twice what Cauchy-Schwarz leaves to any choice of as many bins (of smooth densities)."""
     p, votes = _lesion(0, softness)
     histogram = CaseHistogram.from_case(p, votes, 7)
-    plus, minus = histogram.positives.astype(float), histogram.negatives.astype(float)
+    plus, minus = (h.reshape(-1, 256).sum(axis=1).astype(float) for h in (histogram.positives, histogram.negatives))
     overlap = np.sqrt(plus * minus).sum() / math.sqrt(plus.sum() * minus.sum())
     least = overlap**2 / (2 * HISTOGRAM_BINS)
     assert abs(histogram.auc() - multirater_auc(p, votes, 7)) <= histogram.auc_error_bound()
-    assert least <= histogram.auc_error_bound() < 1.7 * least
+    assert least < histogram.auc_error_bound() < 2 * least
 
 
 def test_the_bound_counts_no_true_ties():
