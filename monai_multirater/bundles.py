@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import ast
+import ctypes
 import hashlib
 import json
 import os
 import pickle
+import platform
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +24,7 @@ __all__ = [
     "bundle_root",
     "check_checkpoint",
     "describe_data",
+    "keep_freed_memory",
     "open_data",
     "open_images",
     "read_settings",
@@ -148,6 +151,23 @@ def check_checkpoint(path: str, network: nn.Module, *, key: str = "model") -> No
             f"Error: the weights in {path} are of another network: {len(wrong)} entries differ ({first}). "
             "Give the network options that the model was trained with."
         )
+
+
+def keep_freed_memory() -> bool:
+    """Let this process keep the memory it frees, for training on CPU; return whether that was possible.
+
+    glibc gives large freed blocks back to the system at once, and a training step, which frees and asks for the same
+    tensors again, then spends up to a quarter of its time on page faults; how much depends on where blocks happen to
+    lie, and changes from run to run. Afterwards the process stays as large as its largest step. Does nothing without
+    glibc, or where the environment already says how ``malloc`` is to behave.
+    """
+    told = any(name == "GLIBC_TUNABLES" or name.startswith("MALLOC_") for name in os.environ)
+    if told or platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    trim_threshold, mmap_threshold = -1, -3  # names in malloc.h: M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
+    most = 1 << 30
+    return bool(mallopt(trim_threshold, most) and (mallopt(mmap_threshold, most) or mallopt(mmap_threshold, 1 << 25)))
 
 
 def describe_data(manifest: Manifest, splits: Sequence[str] = ("training", "validation")) -> str:

@@ -75,8 +75,9 @@ class CaseHistogram:
         Bins that hold a single float32 number (0, and the numbers next to 1) are exact ties and add nothing.
         No choice of M bins can promise less than `BC^2 / (2 M)`, with BC the sum over bins of the square root of the
         shares of both classes (Cauchy-Schwarz). With M = 2^18 that is 1e-6 at BC = 0.72, two normal distributions with
-        an AUC of 0.87; these bins stay below 1e-6 for calibrated lesions with an AUC of
-        0.93 and more, and 4e-6 in general. The actual error is far smaller.
+        an AUC of 0.87. These bins stay below twice the limit where predictions are calibrated: below 1e-6 for lesions
+        with an AUC of 0.93 and more. Predictions that crowd into few bins have a larger bound. The actual error is far
+        smaller.
         """
         return auc_error_bound(self.positives, self.negatives, self.ties)
 
