@@ -96,6 +96,8 @@ def test_the_best_row(tmp_path: Path, options: dict[str, Any], best: int) -> Non
     found = history.best()
     assert found is not None
     assert found["epoch"] == best
+    table = pd.read_csv(tmp_path / "h.csv")
+    assert table.loc[table["best"], "epoch"].tolist() == [best]
 
 
 def test_epochs_without_validation_have_no_metrics(tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ordinal losses beside ``torch.nn.functional.cross_entropy``, one thread, same logits.
 
-Run with ``pytest tests/benchmarks/test_loss_speed.py -o addopts= -s``. As in the bundle's training, the process keeps the
-memory it frees: otherwise glibc hands pages back, and every step of either loss pays for thousands of page faults, a
-number that depends on where blocks happen to lie and differs between processes. Peer and ours alternate, times are medians
-of the processor time of the thread, so that other programs on the machine matter little. Only exactness is asserted.
+Run with ``pytest tests/benchmarks/test_loss_speed.py -o addopts= -s``. As in the bundle's training, the process keeps
+the memory it frees: otherwise glibc hands pages back, and every step of either loss pays for thousands of page faults,
+a number that depends on where blocks happen to lie and differs between processes. Peer and ours alternate, times are
+medians of the processor time of the thread, so that other programs on the machine matter little. Only exactness is
+asserted.
 """
 
 import statistics
