@@ -75,6 +75,15 @@ def test_ranked_logarithmic_is_bce_at_every_cut_point(case, bce_weight):
     torch.testing.assert_close(RankedLogarithmicLoss(RATERS, bce_weight=bce_weight)(logits, votes), expected)
 
 
+@pytest.mark.parametrize("weight", [0.5, 1.0, 4.0])
+@pytest.mark.parametrize("loss", [RankedProbabilityScoreLoss, RankedLogarithmicLoss])
+def test_soft_term_is_bce_of_the_expected_map(case, loss, weight):
+    logits, votes = case
+    mean = (logits.softmax(1) * torch.arange(RATERS + 1).view(1, -1, 1, 1)).sum(1, keepdim=True) / RATERS
+    expected = loss(RATERS)(logits, votes) + weight * binary_cross_entropy(mean, votes.double() / RATERS)
+    torch.testing.assert_close(loss(RATERS, soft_weight=weight)(logits, votes), expected)
+
+
 @pytest.mark.parametrize("ties", ["background", "foreground", "half"])
 def test_ties_of_an_even_number_of_raters(ties):
     logits = torch.tensor([0.3, -0.2, 0.9]).double().view(1, 3, 1)

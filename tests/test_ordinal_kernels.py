@@ -15,7 +15,10 @@ WEIGHTS = [
     pytest.param({"ranked_log": 1.0}, id="ranked_log"),
     pytest.param({"majority_ce": 1.0, "rps": 2.5}, id="rps+bce"),
     pytest.param({"majority_ce": 0.5, "ranked_log": 1.0}, id="ranked_log+bce"),
-    pytest.param({"majority_ce": 1.0, "ranked_log": 0.3, "rps": 2.0}, id="all"),
+    pytest.param({"soft_ce": 2.0}, id="soft"),
+    pytest.param({"soft_ce": 1.0, "rps": 2.5}, id="rps+soft"),
+    pytest.param({"soft_ce": 0.5, "ranked_log": 1.0}, id="ranked_log+soft"),
+    pytest.param({"majority_ce": 1.0, "ranked_log": 0.3, "rps": 2.0, "soft_ce": 0.7}, id="all"),
 ]
 
 

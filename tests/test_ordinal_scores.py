@@ -19,6 +19,7 @@ from monai_multirater.ordinal import (
     nearest_levels,
     ranked_logarithmic_score,
     ranked_probability_score,
+    soft_cross_entropy,
     thin_levels,
     unimodality_penalty,
 )
@@ -30,6 +31,7 @@ FUNCTIONS = {
     "earth_mover": earth_mover_score,
     "unimodality": unimodality_penalty,
     "majority_ce": majority_cross_entropy,
+    "soft_ce": soft_cross_entropy,
 }
 SHAPES = [pytest.param((3, 4), id="2d"), pytest.param((2, 3, 2), id="3d")]
 
@@ -58,6 +60,9 @@ def python_score(name, p, y):
         return sum(abs(f - h) ** 2 for f, h in zip(below, step, strict=True)) / (raters + 1)
     if name == "unimodality":
         return sum(max(0.0, 0.05 + (p[k] - p[k + 1] if k < y else p[k + 1] - p[k])) for k in range(raters))
+    if name == "soft_ce":
+        mean = sum(k * p[k] for k in range(raters + 1)) / raters
+        return -(y / raters * log(mean) + (1 - y / raters) * log(1 - mean))
     foreground = sum(p[k] for k in range(raters + 1) if 2 * k > raters)
     return -log(foreground if 2 * y > raters else 1 - foreground)
 

@@ -42,6 +42,8 @@ OBJECTIVES: dict[str, Objective] = {
         Objective("rps", "softmax", RankedProbabilityScoreLoss),
         Objective("ranked_log", "softmax", RankedLogarithmicLoss),
         Objective("ranked_log_bce", "softmax", partial(RankedLogarithmicLoss, bce_weight=1.0)),
+        Objective("ranked_log_soft", "softmax", partial(RankedLogarithmicLoss, soft_weight=1.0)),
+        Objective("rps_soft", "softmax", partial(RankedProbabilityScoreLoss, soft_weight=1.0)),
         Objective("level_ce", "softmax", LevelCrossEntropyLoss),
         Objective("coral", "coral", CORALLoss),
         Objective("corn", "corn", CORNLoss),

@@ -9,9 +9,10 @@ __all__ = ["RPSBCELoss", "RankedLogarithmicLoss", "RankedProbabilityScoreLoss"]
 
 
 class RankedProbabilityScoreLoss(OrdinalLoss):
-    """Ranked probability score of R + 1 level logits.
+    """Ranked probability score of R + 1 level logits, plus ``soft_weight`` times the soft cross-entropy.
 
-    See :func:`~monai_multirater.ordinal.ranked_probability_score`.
+    See :func:`~monai_multirater.ordinal.ranked_probability_score` and
+    :func:`~monai_multirater.ordinal.soft_cross_entropy`.
     """
 
     def __init__(
@@ -19,11 +20,20 @@ class RankedProbabilityScoreLoss(OrdinalLoss):
         raters: int,
         *,
         family: str = "softmax",
+        soft_weight: float = 0.0,
         normalize: bool = True,
         missing: str = "thin",
         reduction: str = "mean",
     ) -> None:
-        super().__init__(raters, family=family, scores="rps", normalize=normalize, missing=missing, reduction=reduction)
+        scores = {"rps": 1.0, "soft_ce": soft_weight}
+        super().__init__(
+            raters,
+            family=family,
+            scores={score: weight for score, weight in scores.items() if weight},
+            normalize=normalize,
+            missing=missing,
+            reduction=reduction,
+        )
 
 
 class RPSBCELoss(OrdinalLoss):
@@ -60,9 +70,10 @@ class RPSBCELoss(OrdinalLoss):
 
 
 class RankedLogarithmicLoss(OrdinalLoss):
-    """Ranked logarithmic score, plus ``bce_weight`` times the majority cross-entropy.
+    """Ranked logarithmic score, plus ``bce_weight`` majority cross-entropy and ``soft_weight`` soft cross-entropy.
 
-    See :func:`~monai_multirater.ordinal.ranked_logarithmic_score`. The majority cross-entropy is the term of
+    See :func:`~monai_multirater.ordinal.ranked_logarithmic_score` and
+    :func:`~monai_multirater.ordinal.soft_cross_entropy`. The majority cross-entropy is the term of
     one cut point, so ``bce_weight`` says how much more that cut point weighs than the others.
     """
 
@@ -72,18 +83,17 @@ class RankedLogarithmicLoss(OrdinalLoss):
         *,
         family: str = "softmax",
         bce_weight: float = 0.0,
+        soft_weight: float = 0.0,
         ties: str = "background",
         normalize: bool = True,
         missing: str = "thin",
         reduction: str = "mean",
     ) -> None:
-        scores = {"ranked_log": 1.0}
-        if bce_weight:
-            scores["majority_ce"] = bce_weight
+        scores = {"ranked_log": 1.0, "majority_ce": bce_weight, "soft_ce": soft_weight}
         super().__init__(
             raters,
             family=family,
-            scores=scores,
+            scores={score: weight for score, weight in scores.items() if weight},
             ties=ties,
             normalize=normalize,
             missing=missing,

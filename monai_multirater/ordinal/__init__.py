@@ -24,6 +24,7 @@ from monai_multirater.ordinal.scores import (
     majority_cross_entropy,
     ranked_logarithmic_score,
     ranked_probability_score,
+    soft_cross_entropy,
     unimodality_penalty,
 )
 
@@ -47,6 +48,7 @@ __all__ = [
     "ordinal_consensus",
     "ranked_logarithmic_score",
     "ranked_probability_score",
+    "soft_cross_entropy",
     "thin_levels",
     "thinning_matrix",
     "unimodality_penalty",

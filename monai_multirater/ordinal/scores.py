@@ -10,6 +10,7 @@ R + 1 levels (``"nearest"``).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,7 @@ __all__ = [
     "majority_cross_entropy",
     "ranked_logarithmic_score",
     "ranked_probability_score",
+    "soft_cross_entropy",
     "unimodality_penalty",
 ]
 
@@ -70,6 +72,12 @@ def _majority_ce(dist: LevelDistribution, votes: Tensor, raters: int, *, ties: s
     return -(label * yes + (1 - label) * no)
 
 
+def _soft_ce(dist: LevelDistribution, votes: Tensor, raters: int) -> Tensor:
+    no, yes = (torch.logsumexp(side, 1, keepdim=True) - math.log(raters) for side in dist.log_cuts)
+    share = votes / raters
+    return -(torch.where(votes > 0, share * yes, 0.0) + torch.where(votes < raters, (1 - share) * no, 0.0))
+
+
 @dataclass(frozen=True)
 class Score:
     """A score of a :class:`LevelDistribution`.
@@ -96,6 +104,7 @@ SCORES: dict[str, Score] = {
         Score("earth_mover", _earth_mover, reads_levels=False, proper=True),  # for its exponent 2
         Score("unimodality", _unimodality, reads_levels=False, proper=False),
         Score("majority_ce", _majority_ce, reads_levels=False, proper=False),
+        Score("soft_ce", _soft_ce, reads_levels=False, proper=False),
     )
 }
 
@@ -236,3 +245,20 @@ def majority_cross_entropy(
     the raters present (0.5 at ties with ``ties="half"``). Proper for the majority, silent on everything else.
     """
     return _score_levels("majority_ce", probs, votes, n_raters, missing, log, ties=ties)
+
+
+def soft_cross_entropy(
+    probs: Tensor,
+    votes: Tensor,
+    *,
+    n_raters: int | Tensor | None = None,
+    missing: str = "thin",
+    log: bool = False,
+) -> Tensor:
+    """Binary cross-entropy of the expected foreground probability against the fraction of votes.
+
+    ``-(v log m + (1 - v) log(1 - m))`` with ``m = foreground_probability(probs, "expected")`` and v the votes divided
+    by the raters present: soft-label training for a distribution over levels. Proper for the mean vote, silent on the
+    rest of the distribution; add it to a ranked score.
+    """
+    return _score_levels("soft_ce", probs, votes, n_raters, missing, log)

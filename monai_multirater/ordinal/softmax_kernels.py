@@ -9,7 +9,9 @@ probability above:
 
 * quadratic terms: ``sum (F - H)^2``, derivative by p ``s = 2 M' (F - H)``, by logits ``p (s - sum p s)``;
 * logarithmic terms: ``-sum w log q`` with q the side, F or A, of the votes, derivative by logits
-  ``p (sum w - N' (w / q))`` with N the rows of M or 1 - M of these sides.
+  ``p (sum w - N' (w / q))`` with N the rows of M or 1 - M of these sides;
+* soft term: the same with both sides of one cut, ``1 - m`` and m, m the expected foreground probability,
+  weighted by the fraction of votes for each.
 
 Sides are summed, never subtracted from 1. Where one underflows, the block is computed again in log space.
 """
@@ -29,7 +31,7 @@ from monai_multirater.ordinal.foreground import majority_cuts
 
 __all__ = ["FUSED_SCORES", "can_fuse", "softmax_score"]
 
-FUSED_SCORES = frozenset({"rps", "ranked_log", "majority_ce"})
+FUSED_SCORES = frozenset({"rps", "ranked_log", "majority_ce", "soft_ce"})
 _TINY = 1e-30  # a side below this counts as underflow
 _LOG_RANGE, _LOG_RANGE_DOUBLE = 70.0, 690.0  # products above exp(-range) are normal numbers
 
@@ -39,16 +41,19 @@ class _Terms:
     """What to sum for items with one number of raters present.
 
     There are r rows for quadratic terms (none without RPS), then l rows for the probability below the cut
-    points with a logarithmic term, then l rows for the probability above them.
+    points with a logarithmic term, then l rows for the probability above them, then s rows for the soft term (none or
+    two: expected background and foreground probability).
 
     Attributes:
-        rows: ``[r + 2 l, R + 1]``, from the softmax p to these probabilities.
-        slope: ``[R + 1, r + 2 l]``, from the derivatives by them to the scaled derivative by p.
+        rows: ``[r + 2 l + s, R + 1]``, from the softmax p to these probabilities.
+        slope: ``[R + 1, r + 2 l + s]``, from the derivatives by them to the scaled derivative by p.
         cuts: ``[r, 1]`` cut points of the quadratic terms.
         rps: weight of the quadratic terms.
         log_cuts, log_weights: ``[l, 1]`` cut points and weights of the logarithmic terms.
-        log_total: their sum times ``scale``.
-        log_equal: their weight if it is the same for all.
+        log_total: sum of the weights of logarithmic and soft terms.
+        log_equal: weight of the logarithmic terms if it is the same for all.
+        soft: weight of the soft term.
+        present: raters present.
         scale: factor of the gradient.
     """
 
@@ -60,6 +65,8 @@ class _Terms:
     log_weights: Tensor
     log_total: float
     log_equal: float | None
+    soft: float
+    present: int
     scale: float
 
 
@@ -90,16 +97,21 @@ def _terms(
     rps = weights.get("rps", 0.0) * per_cut
     quadratic = below if rps else below[:0]
     logarithmic = torch.cat([below[log_cuts], above[log_cuts]])
-    slopes = [2 * rps * quadratic, -torch.cat([log_weights, log_weights]) * logarithmic]
+    soft = weights.get("soft_ce", 0.0)
+    share = torch.arange(raters + 1, dtype=torch.float64) / raters
+    mean = torch.stack([1 - share, share]) if soft else below[:0]
+    slopes = [2 * rps * quadratic, -torch.cat([log_weights, log_weights]) * logarithmic, -soft * mean]
     return _Terms(
-        rows=torch.cat([quadratic, logarithmic]).to(like),
+        rows=torch.cat([quadratic, logarithmic, mean]).to(like),
         slope=(scale * torch.cat(slopes)).T.to(like),
         cuts=torch.arange(len(quadratic))[:, None].to(like),
         rps=rps,
         log_cuts=log_cuts[:, None].to(like),
         log_weights=log_weights.to(like),
-        log_total=scale * float(log_weights.sum()),
+        log_total=float(log_weights.sum()) + soft,
         log_equal=float(log_weights[0]) if len({*log_weights[:, 0].tolist()}) == 1 else None,
+        soft=soft,
+        present=present,
         scale=scale,
     )
 
@@ -125,14 +137,13 @@ def _quadratic(terms: _Terms, rows: Tensor, votes: Tensor, scratch: Tensor) -> T
 def _logarithmic(terms: _Terms, rows: Tensor, votes: Tensor, scratch: Tensor) -> Tensor | None:
     """Values ``[b, 1, n]`` of the logarithmic terms; turns their probabilities into ``1 / q``.
 
-    The side that is not the side of the votes becomes 0. None, with all rows 0, if q underflows.
+    The side that is not the side of the votes becomes 0. None if q underflows.
     """
     below, above = rows.chunk(2, dim=1)
     is_above = torch.gt(votes, terms.log_cuts, out=scratch)
     q = torch.lerp(below, above, is_above)  # exact for weights 0 and 1
     smallest = float(q.amin())
     if smallest < _TINY:
-        rows.zero_()
         return None
     values = _weighted_log(terms, q, smallest)
     q.reciprocal_()
@@ -155,14 +166,39 @@ def _weighted_log(terms: _Terms, q: Tensor, smallest: float) -> Tensor:
     return total.mul_(-terms.log_equal).to(q.dtype)
 
 
+def _soft(terms: _Terms, rows: Tensor, votes: Tensor) -> Tensor | None:
+    """Values ``[b, 1, n]`` of the soft term; turns its probabilities into ``share of votes / probability``.
+
+    A side without votes counts as probability 1. None if a side with votes underflows.
+    """
+    share = _shares(terms, votes)
+    rows.masked_fill_(share == 0, 1.0)
+    if float(rows.amin()) < _TINY:
+        return None
+    values = torch.mul(share, rows.log()).sum(1, keepdim=True).mul_(-terms.soft)
+    torch.div(share, rows, out=rows)
+    return values
+
+
+def _shares(terms: _Terms, votes: Tensor) -> Tensor:
+    """Fraction of votes for background and foreground, ``[b, 2, n]``."""
+    return torch.cat([terms.present - votes, votes], 1).div_(terms.present)
+
+
 def _logarithmic_exact(terms: _Terms, x: Tensor, votes: Tensor) -> tuple[Tensor, Tensor]:
-    """Values and scaled derivative by logits of the logarithmic terms, in log space."""
+    """Values and scaled derivative by logits of the logarithmic and soft terms, in log space."""
     log_p = torch.log_softmax(x, 1)
-    values, gradient = torch.zeros_like(x[:, :1]), torch.exp(log_p) * terms.log_weights.sum()
-    log_below, log_above = terms.rows[len(terms.cuts) :].log().chunk(2)
-    for row, weight in enumerate(terms.log_weights):
-        is_above = votes > terms.log_cuts[row]
-        side = log_p + torch.where(is_above, log_above[row][:, None], log_below[row][:, None])
+    values, gradient = torch.zeros_like(x[:, :1]), torch.exp(log_p) * terms.log_total
+    log_rows, count = terms.rows[len(terms.cuts) :].log(), len(terms.log_cuts)
+    sides = [
+        (torch.where(votes > terms.log_cuts[row], log_rows[count + row, :, None], log_rows[row, :, None]), weight)
+        for row, weight in enumerate(terms.log_weights)
+    ]
+    if terms.soft:
+        shares = _shares(terms, votes).mul_(terms.soft)
+        sides += [(log_rows[2 * count + row, :, None], shares[:, row : row + 1]) for row in range(2)]
+    for log_row, weight in sides:
+        side = log_p + log_row
         log_q = torch.logsumexp(side, 1, keepdim=True)
         values -= weight * log_q
         gradient -= weight * torch.exp(side - log_q)
@@ -174,31 +210,39 @@ def _block(terms: _Terms, x: Tensor, votes: Tensor, gradient: Tensor | None) -> 
     gradient = torch.empty_like(x) if gradient is None else gradient
     p = _softmax(x)
     rows = _matmul(terms.rows, p)
-    quadratic = len(terms.cuts)
-    values = exact = None
-    if len(terms.log_cuts):
-        values = _logarithmic(terms, rows[:, quadratic:], votes, gradient[:, : len(terms.log_cuts)])
-        if values is None:
-            values, exact = _logarithmic_exact(terms, x, votes)
+    quadratic, logarithmic = len(terms.cuts), 2 * len(terms.log_cuts)
+    parts: list[Tensor | None] = []
+    exact = None
+    if logarithmic:
+        log_rows = rows[:, quadratic : quadratic + logarithmic]
+        parts.append(_logarithmic(terms, log_rows, votes, gradient[:, : len(terms.log_cuts)]))
+    if terms.soft:
+        parts.append(_soft(terms, rows[:, quadratic + logarithmic :], votes))
+    if any(part is None for part in parts):
+        rows[:, quadratic:].zero_()
+        value, exact = _logarithmic_exact(terms, x, votes)
+        parts = [value]
     if quadratic:
-        squares = _quadratic(terms, rows[:, :quadratic], votes, gradient[:, :quadratic])
-        values = squares if values is None else values.add_(squares)
+        parts.append(_quadratic(terms, rows[:, :quadratic], votes, gradient[:, :quadratic]))
     torch.bmm(terms.slope.expand(len(rows), -1, -1), rows, out=gradient)
     if quadratic:
         gradient *= p
         gradient.addcmul_(p, gradient.sum(1, keepdim=True), value=-1)
     else:
-        gradient += terms.log_total if exact is None else 0.0
+        gradient += terms.scale * terms.log_total if exact is None else 0.0
         gradient *= p
     if exact is not None:
         gradient += exact
-    return torch.zeros_like(x[:, :1]) if values is None else values
+    values = torch.zeros_like(x[:, :1])
+    for part in parts:
+        values += 0.0 if part is None else part
+    return values
 
 
 def softmax_score(
     weights: Mapping[str, float], raters: int, present: int, *, normalize: bool = True, ties: str = "background"
 ) -> BlockScore:
-    """Block score of ``R + 1`` level logits: weighted sum of ``rps``, ``ranked_log`` and ``majority_ce``.
+    """Block score of ``R + 1`` level logits: weighted sum of ``rps``, ``ranked_log``, ``majority_ce`` and ``soft_ce``.
 
     Args:
         weights: weight by score, keys in ``FUSED_SCORES``.
