@@ -104,14 +104,19 @@ def test_runs_may_not_share_a_directory(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_failed_runs_are_named_after_the_others(tmp_path: Path) -> None:
+def test_failed_runs_are_named_after_the_others(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     manifest = make_phantoms(tmp_path / "skin", cases=8, size=32, raters=3, splits=(0.5, 0.25, 0.25), progress=False)
     broken = tmp_path / "broken.json"
     broken.write_text('{"objective": "no_such_objective"}')
     overlays = [broken, *method_overlays(BUNDLE, ["soft"])]
     with pytest.raises(RuntimeError, match=r"1 of 2 runs failed:\n  .*broken.skin-manifest-0: "):
         compare_objectives([manifest], overlays, bundle=BUNDLE, out=tmp_path / "out", options=TINY)
-    assert (tmp_path / "out" / "soft" / "skin-manifest-0" / "eval_expected" / "summary.json").is_file()
+    finished = tmp_path / "out" / "soft" / "skin-manifest-0"
+    assert (finished / "eval_expected" / "summary.json").is_file()
+    assert "Validation, objective soft" in (finished / "log.txt").read_text()
+    printed = capfd.readouterr()
+    assert "Comparing" in printed.err
+    assert "Validation" not in printed.out + printed.err
 
 
 def test_command_refuses_an_unknown_method(tmp_path: Path) -> None:

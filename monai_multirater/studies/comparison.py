@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import redirect_stderr, redirect_stdout
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def compare_objectives(
         manifests: data sets, or several splits of one.
         overlays: one configuration file per method.
         bundle: the bundle's directory.
-        out: ``out/<method>/<manifest>-<seed>/`` gets each run; a finished run is not repeated.
+        out: ``out/<method>/<manifest>-<seed>/`` gets each run and its log; a finished run is not repeated.
         seeds: training seeds per manifest.
         options: overrides for all trainings, for example ``{"max_epochs": 30}``.
         common: configuration files over ``train.json`` for all trainings.
@@ -87,16 +88,23 @@ def _check_choice(tune: Sequence[TunedOption], choose_by: str, methods: Sequence
             )
 
 
+def _run_logged(bundle: Path, run: Run, threads: int | None) -> None:
+    """Run with everything printed going to ``log.txt`` in the run's directory."""
+    run.directory.mkdir(parents=True, exist_ok=True)
+    with (run.directory / "log.txt").open("a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
+        run_once(bundle, run, threads=threads)
+
+
 def _run_all(runs: Sequence[Run], bundle: Path, jobs: int) -> list[Run]:
     failures: dict[Path, BaseException] = {}
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        pending = {pool.submit(run_once, bundle, run, threads=1 if jobs > 1 else None): run for run in runs}
+        pending = {pool.submit(_run_logged, bundle, run, 1 if jobs > 1 else None): run for run in runs}
         for future in tqdm(as_completed(pending), total=len(runs), unit="run", desc="Comparing"):
             error = future.exception()
             if error is not None:
                 failures[pending[future].directory] = error
     if failures:
-        lines = [f"  {name}: {error}" for name, error in failures.items()]
+        lines = [f"  {directory}: {error} (see log.txt there)" for directory, error in failures.items()]
         raise RuntimeError("\n".join([f"compare_objectives: {len(failures)} of {len(runs)} runs failed:", *lines]))
     return list(runs)
 
