@@ -117,6 +117,7 @@ def test_failed_runs_are_named_after_the_others(tmp_path: Path, capfd: pytest.Ca
     printed = capfd.readouterr()
     assert "Comparing" in printed.err
     assert "Validation" not in printed.out + printed.err
+    assert "INFO" not in printed.out + printed.err
 
 
 def test_command_refuses_an_unknown_method(tmp_path: Path) -> None:

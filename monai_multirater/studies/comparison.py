@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from tqdm.auto import tqdm
 
@@ -89,10 +91,27 @@ def _check_choice(tune: Sequence[TunedOption], choose_by: str, methods: Sequence
 
 
 def _run_logged(bundle: Path, run: Run, threads: int | None) -> None:
-    """Run with everything printed going to ``log.txt`` in the run's directory."""
+    """Run in a process of its own, with everything it prints going to ``log.txt`` in the run's directory."""
     run.directory.mkdir(parents=True, exist_ok=True)
-    with (run.directory / "log.txt").open("a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
+    with (run.directory / "log.txt").open("a", encoding="utf-8") as log, _output_to(log):
         run_once(bundle, run, threads=threads)
+
+
+@contextmanager
+def _output_to(file: TextIO) -> Iterator[None]:
+    """Send standard output and error to a file, also what logging handlers made earlier write."""
+    streams = {1: sys.stdout, 2: sys.stderr}
+    kept = {number: os.dup(number) for number in streams}
+    try:
+        for number, stream in streams.items():
+            stream.flush()
+            os.dup2(file.fileno(), number)
+        yield
+    finally:
+        for number, stream in streams.items():
+            stream.flush()
+            os.dup2(kept[number], number)
+            os.close(kept[number])
 
 
 def _run_all(runs: Sequence[Run], bundle: Path, jobs: int) -> list[Run]:
