@@ -243,6 +243,9 @@ def compare(
         typer.Option(help="[METHOD:]OPTION=VALUE,VALUE,... to try beside what the bundle says; repeat."),
     ] = None,
     choose_by: Annotated[str, typer.Option(help="Validation score that chooses: brier, mr_ece or auc.")] = "brier",
+    reference: Annotated[
+        str | None, typer.Option(help="METHOD:RULE, such as rps_bce:majority; adds paired differences to it.")
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Trainings side by side, one thread each.")] = 1,
 ) -> None:
     """Train every method on every manifest, evaluate on the untouched test split, write the tables.
@@ -254,36 +257,32 @@ def compare(
       monai-multirater compare a.json --seeds 3 --epochs 30 --jobs 2 --method soft --method majority --out study
 
       monai-multirater compare a.json b.json c.json --method rps_bce --method soft --out study
-      --tune learning_rate=0.002,0.01 --tune rps_bce:loss_options#lambda_rps=0.3,3
+      --tune learning_rate=0.002,0.01 --tune rps_bce:loss_options#lambda_rps=0.3,3 --reference rps_bce:majority
 
     Settings to tune are chosen on the validation split, anew for every run, one option after the other.
     A run that is finished is not repeated: after an interruption, give the same command again.
     """
     with _clean_errors():
-        from monai_multirater.studies import (
-            TunedOption,
-            compare_objectives,
-            method_overlays,
-            settings_table,
-            tabulate,
-            write_tables,
-        )
+        from monai_multirater import studies
 
-        overlays = method_overlays(bundle, method)
-        options = {} if epochs is None else {"max_epochs": epochs}
-        runs = compare_objectives(
+        overlays = studies.method_overlays(bundle, method)
+        against = reference and studies.reference_of(reference, [path.stem for path in overlays])
+        runs = studies.compare_objectives(
             manifests,
             overlays,
             bundle=bundle,
             out=out,
             seeds=range(seeds),
-            options=options,
+            options={} if epochs is None else {"max_epochs": epochs},
             common=tuple(overlay or ()),
-            tune=[TunedOption.parse(text) for text in tune or ()],
+            tune=[studies.TunedOption.parse(text) for text in tune or ()],
             choose_by=choose_by,
             jobs=jobs,
         )
-        for path in write_tables(tabulate(runs), out, settings=settings_table(runs)):
+        others = {"settings": studies.settings_table(runs)}
+        if against:
+            others["differences"] = studies.differences(runs, against)
+        for path in studies.write_tables(studies.tabulate(runs), out, **others):
             typer.echo(path)
 
 

@@ -2,6 +2,7 @@
 """The comparison: every run happens once, tables hold what the evaluations wrote, failures are named."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,16 @@ from typer.testing import CliRunner
 from monai_multirater.cli import app
 from monai_multirater.data import ManifestError, make_phantoms
 from monai_multirater.metrics import CaseStatistics, MultiRaterSummaryMetric
-from monai_multirater.studies import Run, compare_objectives, method_overlays, tabulate, write_tables
+from monai_multirater.studies import (
+    Run,
+    compare_objectives,
+    differences,
+    method_overlays,
+    reference_of,
+    tabulate,
+    write_tables,
+)
+from monai_multirater.studies.tables import _holm
 
 BUNDLE = Path(__file__).resolve().parents[1] / "bundles" / "rps"
 TINY = {"max_epochs": 1, "network_def#channels": [4, 8], "spatial_size": [32, 32], "augment": []}
@@ -56,6 +66,49 @@ def test_tables_are_written_per_data_set(tmp_path: Path) -> None:
     assert len(lines) == 2 + 4 + 1
     assert lines[-1] == "| single rater (mean, range) |  | 0.8000 [0.7000, 0.9000] |"
     assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_differences_are_those_of_the_same_cases(tmp_path: Path) -> None:
+    """By hand: the second method has the probabilities of the first, so all differences but those of rules are 0."""
+    runs = [_evaluated(tmp_path, method, seed) for method in "ab" for seed in range(3)]
+    table = differences(runs, ("a", "expected"), scores=("brier", "mr_ece"), resamples=300)
+    assert set(zip(table["method"], table["rule"], strict=True)) == {
+        ("a", "majority"),
+        ("b", "expected"),
+        ("b", "majority"),
+    }
+    same = table[(table["method"] == "b") & (table["rule"] == "expected")]
+    assert same[["difference", "low", "high"]].to_numpy().tolist() == [[0.0, 0.0, 0.0]] * 2
+    assert same["p"].tolist() == [1.0, 1.0]
+    worse = table[(table["method"] == "b") & (table["rule"] == "majority") & (table["score"] == "brier")].iloc[0]
+    scores = tabulate(runs, scores=("brier",)).set_index(["method", "rule"])["mean"]
+    assert worse["difference"] == pytest.approx(scores["b", "majority"] - scores["a", "expected"], rel=1e-12)
+    assert 0 < worse["low"] <= worse["difference"] <= worse["high"]
+    assert worse["p"] == pytest.approx(2 / 301)
+    assert worse["p_holm"] == pytest.approx(3 * 2 / 301)  # the smallest of three comparisons
+
+
+def test_holm_correction_by_hand() -> None:
+    """Holm 1979, three values: 0.01 * 3, 0.02 * 2, and 0.04 * 1 raised to the one before."""
+    found = _holm(pd.Series([0.04, 0.01, 0.02], index=[7, 8, 9]))
+    assert found.to_dict() == pytest.approx({7: 0.04, 8: 0.03, 9: 0.04})
+    assert _holm(pd.Series([0.5, 0.9])).tolist() == [1.0, 1.0]
+
+
+def test_a_case_in_two_test_splits_is_drawn_together(tmp_path: Path) -> None:
+    """Two runs of one seed on two manifests test the same cases: their mean must vary as one of them, not less."""
+    runs = [_evaluated(tmp_path, "a", 0), _evaluated(tmp_path / "again", "a", 0)]
+    other = replace(runs[1], manifest=runs[0].manifest.with_name("other.json"))
+    one, two = (tabulate(chosen, scores=("brier",), resamples=200).iloc[0] for chosen in (runs[:1], [runs[0], other]))
+    assert two["runs"] == 2
+    assert (two["low"], two["high"]) == (one["low"], one["high"])
+
+
+@pytest.mark.parametrize("text", ["rps", "rps:", "rps:mean", "soft:expected"])
+def test_an_impossible_reference_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="The reference must be METHOD:RULE"):
+        reference_of(text, ["rps"])
+    assert reference_of("rps:majority", ["rps"]) == ("rps", "majority")
 
 
 def test_unknown_method_lists_the_known_ones() -> None:

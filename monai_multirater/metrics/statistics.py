@@ -98,7 +98,13 @@ class CaseStatistics:
         return float(SCORES[name](self.totals()[None], layout)[0])
 
     def compute_summary(
-        self, *, resamples: int = 1000, fraction: float = 0.6, seed: Seed = 0, confidence: float = 0.95
+        self,
+        *,
+        resamples: int = 1000,
+        fraction: float = 0.6,
+        seed: Seed = 0,
+        confidence: float = 0.95,
+        weights: Array | None = None,
     ) -> dict[str, BootstrapResult]:
         """Scores over all cases with percentile intervals from resampled cases.
 
@@ -106,9 +112,11 @@ class CaseStatistics:
             `truth_brier`,
         `truth_calibration` over all voxels with a known truth; means over cases of `mr_ece_imagewise`,
         `per_rater_ece`, `dice_majority` and `dice_raters`. What no case defines is left out. All scores share
-        the resamples; see `monai_multirater.resampling.case_weights` for the parameters.
+        the resamples; see `monai_multirater.resampling.case_weights` for the parameters, which do not matter where
+        `weights [resamples, cases]` are given.
         """
-        weights = case_weights(len(self), resamples=resamples, fraction=fraction, seed=seed)
+        if weights is None:
+            weights = case_weights(len(self), resamples=resamples, fraction=fraction, seed=seed)
         return _summary(self, weights, confidence)
 
     def reliability_table(self) -> ReliabilityTable:

@@ -15,9 +15,9 @@ from typing import Any, TextIO
 from tqdm.auto import tqdm
 
 from monai_multirater.data import read_manifest
-from monai_multirater.studies.runs import CRITERIA, Run, TunedOption, run_once
+from monai_multirater.studies.runs import CRITERIA, FOREGROUND_RULES, Run, TunedOption, run_once
 
-__all__ = ["compare_objectives", "method_overlays"]
+__all__ = ["compare_objectives", "method_overlays", "reference_of"]
 
 
 def compare_objectives(
@@ -143,3 +143,18 @@ def method_overlays(bundle: Path, methods: Sequence[str]) -> list[Path]:
             raise ValueError(f"There is no method {method!r}; known are {', '.join(known)}, or give a file.")
         overlays.append(path)
     return overlays
+
+
+def reference_of(text: str, methods: Sequence[str]) -> tuple[str, str]:
+    """Read ``METHOD:RULE``, the method and foreground rule that others are compared with.
+
+    Raises:
+        ValueError: the method is not compared, or there is no such rule.
+    """
+    method, _, rule = text.rpartition(":")
+    if method not in methods or rule not in FOREGROUND_RULES:
+        raise ValueError(
+            f"The reference must be METHOD:RULE, a method among {', '.join(methods)} and a rule among "
+            f"{', '.join(FOREGROUND_RULES)}. Got {text!r}."
+        )
+    return method, rule

@@ -6,29 +6,30 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from monai_multirater.metrics import CaseStatistics
-from monai_multirater.resampling import BootstrapResult
+from monai_multirater.resampling import BootstrapResult, case_weights
 from monai_multirater.studies.runs import FOREGROUND_RULES, Run
 
-__all__ = ["settings_table", "tabulate", "write_tables"]
+__all__ = ["differences", "settings_table", "tabulate", "write_tables"]
 
 HUMAN = "single rater (mean, range)"
+SCORES = ("mr_ece", "auc", "brier", "nll", "truth_mae", "truth_brier", "truth_calibration")
 
 
-def write_tables(table: pd.DataFrame, out: Path, *, settings: pd.DataFrame | None = None) -> list[Path]:
+def write_tables(table: pd.DataFrame, out: Path, **others: pd.DataFrame) -> list[Path]:
     """Write the table as ``scores.csv`` and, per data set, readable as ``<dataset>.md``; return the paths.
 
-    Settings that were tried go to ``settings.csv``, if there are any.
+    Other tables, such as ``settings=...`` and ``differences=...``, go to ``<name>.csv`` if they have a row.
     """
     out.mkdir(parents=True, exist_ok=True)
     contents = {"scores.csv": table.to_csv(index=False)}
-    if settings is not None and len(settings):
-        contents["settings.csv"] = settings.to_csv(index=False)
+    contents |= {f"{name}.csv": other.to_csv(index=False) for name, other in others.items() if len(other)}
     for dataset, part in table.groupby("dataset"):
         contents[f"{dataset}.md"] = _markdown(part)
     for name, content in contents.items():
@@ -77,15 +78,16 @@ def settings_table(runs: Sequence[Run]) -> pd.DataFrame:
 def tabulate(
     runs: Sequence[Run],
     *,
-    scores: Sequence[str] = ("mr_ece", "auc", "brier", "nll", "truth_mae", "truth_brier", "truth_calibration"),
+    scores: Sequence[str] = SCORES,
     resamples: int = 1000,
     fraction: float = 0.6,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Return one row per data set, method, foreground rule and score: the mean over runs with an interval.
 
-    Intervals are percentiles over resamples of the test cases: every run's cases are resampled and the runs' values
-    averaged, so they hold the uncertainty of the cases *and* average over seeds and splits. ``values`` lists the runs.
+    Intervals are percentiles over resamples of the test cases. A resample draws from all cases of a data set (the
+    manifests in one folder) and counts a case as often in every run that tests it, so that splits that share test
+    cases are not taken for independent; the runs' values are averaged within a resample. ``values`` lists the runs.
     Last come the single raters, each scored against the others: their mean, the best and the worst instead of an
     interval, and each rater in ``values``.
 
@@ -96,21 +98,94 @@ def tabulate(
         fraction: cases drawn per resample, relative to all.
         seed: seed of the resamples.
     """
-    groups: dict[tuple[str, str, str], list[dict[str, BootstrapResult]]] = {}
-    for run in runs:
-        for rule in FOREGROUND_RULES:
-            statistics = CaseStatistics.load(run.summary(rule).with_name("statistics.npz"))
-            summary = statistics.compute_summary(resamples=resamples, fraction=fraction, seed=seed)
-            groups.setdefault((run.manifest.parent.name, run.method, rule), []).append(dict(summary))
     rows = []
-    for (dataset, method, rule), summaries in groups.items():
+    for (dataset, method, rule), found in _summaries(runs, resamples, fraction, seed).items():
         for score in scores:
-            if score in summaries[0]:
-                mean, low, high = _average([summary[score] for summary in summaries])
+            if all(score in summary for summary in found.values()):
+                results = [summary[score] for summary in found.values()]
+                mean, distribution = _average(results)
+                low, high = np.nanquantile(distribution, [0.025, 0.975])
                 row = {"dataset": dataset, "method": method, "rule": rule, "score": score, "mean": mean}
-                values = " ".join(f"{summary[score].estimate:.6f}" for summary in summaries)
-                rows.append({**row, "low": low, "high": high, "runs": len(summaries), "values": values})
+                values = " ".join(f"{result.estimate:.6f}" for result in results)
+                rows.append({**row, "low": float(low), "high": float(high), "runs": len(results), "values": values})
     return pd.DataFrame(rows + _human_rows(runs, scores))
+
+
+def differences(
+    runs: Sequence[Run],
+    reference: tuple[str, str],
+    *,
+    scores: Sequence[str] = SCORES,
+    resamples: int = 10_000,
+    fraction: float = 0.6,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Return the paired difference of every method and foreground rule to a reference, method minus reference.
+
+    One row per data set, method, rule and score: mean difference over the runs that both have (the same manifest and
+    seed), percentile interval over shared resamples of the cases as in :func:`tabulate`, two-sided ``p``, and
+    ``p_holm``, corrected by Holm's method for all comparisons of that data set and score.
+
+    Args:
+        runs, scores, resamples, fraction, seed: see :func:`tabulate`.
+        reference: method and foreground rule.
+
+    Raises:
+        ValueError: no run has the reference.
+    """
+    summaries = _summaries(runs, resamples, fraction, seed)
+    if not any(key[1:] == reference for key in summaries):
+        known = sorted({f"{method}:{rule}" for _, method, rule in summaries})
+        raise ValueError(f"differences: the reference must be one of {', '.join(known)}. Got {':'.join(reference)}.")
+    rows = []
+    for (dataset, method, rule), found in summaries.items():
+        base = summaries.get((dataset, *reference), {})
+        shared = [key for key in found if key in base]
+        for score in scores if shared and (method, rule) != reference else ():
+            if all(score in found[key] and score in base[key] for key in shared):
+                (mean, here), (other, there) = (_average([s[key][score] for key in shared]) for s in (found, base))
+                low, high = np.nanquantile(here - there, [0.025, 0.975])
+                row = {"dataset": dataset, "method": method, "rule": rule, "score": score, "difference": mean - other}
+                rows.append({**row, "low": float(low), "high": float(high), "p": _two_sided(here - there)})
+    table = pd.DataFrame(rows)
+    table["p_holm"] = table.groupby(["dataset", "score"])["p"].transform(_holm)
+    return table
+
+
+def _two_sided(distribution: npt.NDArray[np.float64]) -> float:
+    """Twice the smaller share of resamples on one side of 0, the sample itself counted once."""
+    defined = distribution[~np.isnan(distribution)]
+    tail = min(int((defined <= 0).sum()), int((defined >= 0).sum()))
+    return min(1.0, 2 * (tail + 1) / (defined.size + 1))
+
+
+def _holm(p: pd.Series[float]) -> pd.Series[float]:
+    ordered = p.sort_values()
+    corrected = (ordered * np.arange(len(ordered), 0, -1)).cummax().clip(upper=1)
+    return corrected.reindex(p.index)
+
+
+Summaries: TypeAlias = dict[tuple[str, str, str], dict[tuple[Path, int], dict[str, BootstrapResult]]]
+
+
+def _summaries(runs: Sequence[Run], resamples: int, fraction: float, seed: int) -> Summaries:
+    """Scores by (data set, method, rule) and (manifest, seed), all from the same resamples of a data set's cases."""
+    summaries: Summaries = {}
+    for number, folder in enumerate(dict.fromkeys(run.manifest.parent for run in runs)):
+        evidence = [
+            (run, rule, CaseStatistics.load(run.summary(rule).with_name("statistics.npz")))
+            for run in runs
+            for rule in FOREGROUND_RULES
+            if run.manifest.parent == folder
+        ]
+        names = sorted({name for _, _, statistics in evidence for name in statistics.names})
+        column = {name: index for index, name in enumerate(names)}
+        generator = np.random.default_rng([seed, number])
+        weights = case_weights(len(column), resamples=resamples, fraction=fraction, seed=generator)
+        for run, rule, statistics in evidence:
+            summary = statistics.compute_summary(weights=weights[:, [column[name] for name in statistics.names]])
+            summaries.setdefault((folder.name, run.method, rule), {})[run.manifest, run.seed] = summary
+    return summaries
 
 
 def _human_rows(runs: Sequence[Run], scores: Sequence[str]) -> list[dict[str, Any]]:
@@ -133,7 +208,7 @@ def _human_rows(runs: Sequence[Run], scores: Sequence[str]) -> list[dict[str, An
     return rows
 
 
-def _average(results: Sequence[BootstrapResult]) -> tuple[float, float, float]:
+def _average(results: Sequence[BootstrapResult]) -> tuple[float, npt.NDArray[np.float64]]:
+    """Mean over runs of the estimates, and of the values of every resample."""
     distribution = np.mean([result.distribution for result in results], axis=0)
-    low, high = np.nanquantile(distribution, [0.025, 0.975])
-    return float(np.mean([result.estimate for result in results])), float(low), float(high)
+    return float(np.mean([result.estimate for result in results])), distribution
