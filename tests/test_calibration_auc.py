@@ -16,7 +16,7 @@ from monai_multirater.calibration import (
 from monai_multirater.calibration.histogram import HISTOGRAM_BINS, fine_bin
 from monai_multirater.calibration.inputs import as_case
 from monai_multirater.calibration.ranking import rank_cases
-from monai_multirater.calibration.stack import sparse_entries
+from monai_multirater.calibration.stack import case_entries, sparse_entries
 
 
 def _case(seed=0, voxels=4000, raters=5, dtype=np.float32, decimals=None):
@@ -177,6 +177,14 @@ def test_auc_of_a_stack_equals_a_loop_over_case_pairs():
     )
     plus, minus = stack.totals()
     assert stack.auc() == pytest.approx(expected / (plus.sum() * minus.sum()), abs=1e-15)
+
+
+@pytest.mark.parametrize("voxels", [1, 5000, 1 << 17, (1 << 17) + 1])
+def test_entries_of_a_case_are_those_of_its_histogram(voxels):
+    p, votes = _case(voxels=voxels)
+    entries = case_entries(as_case(p, votes, 5, function="test"))
+    assert np.array_equal(entries, sparse_entries(CaseHistogram.from_case(p, votes, 5)))
+    assert entries.dtype == np.int32
 
 
 def test_counts_beyond_32_bits_are_kept():

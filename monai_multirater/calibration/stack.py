@@ -15,12 +15,15 @@ from monai_multirater.calibration.histogram import (
     CaseHistogram,
     auc_error_bound,
     auc_from_counts,
+    fine_bin,
+    histogram,
     single_valued,
 )
-from monai_multirater.calibration.inputs import IntArray
+from monai_multirater.calibration.inputs import IntArray, VoteCase
 
 _FOLD = 4  # 2^4 neighboring bins together when cases are resampled
 _CHUNK = 4096
+_SORTED = 1 << 17  # voxels that are sorted faster than 2^18 bins are gone through
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +50,7 @@ class HistogramStack:
     @classmethod
     def from_histograms(cls, histograms: Sequence[CaseHistogram]) -> HistogramStack:
         """Stack the histograms of several cases."""
-        return cls.from_entries([sparse_entries(histogram) for histogram in histograms])
+        return cls.from_entries([sparse_entries(each) for each in histograms])
 
     @classmethod
     def from_entries(cls, parts: Sequence[IntArray]) -> HistogramStack:
@@ -158,11 +161,20 @@ def _fold(entries: IntArray, counts: IntArray) -> tuple[IntArray, IntArray]:
     return compact(np.stack([bins[first], *sums])), np.diff(np.searchsorted(first, starts))
 
 
-def sparse_entries(histogram: CaseHistogram) -> IntArray:
+def case_entries(case: VoteCase) -> IntArray:
+    """What `sparse_entries` of the case's histogram returns; without the 2^18 bins where a case has fewer voxels."""
+    if case.probability.size > _SORTED:
+        return sparse_entries(histogram(case))
+    bins, position = np.unique(fine_bin(case.probability), return_inverse=True)
+    voxels = np.bincount(position, minlength=len(bins))
+    plus = np.bincount(position, weights=case.votes, minlength=len(bins)).astype(np.int64)
+    return compact(np.stack([bins, plus, voxels * case.raters - plus]))
+
+
+def sparse_entries(table: CaseHistogram) -> IntArray:
     """Non-empty bins of a histogram: bin, positives, negatives, `[3, entries]`; int32 where that holds them."""
-    used = np.flatnonzero(histogram.positives + histogram.negatives)
-    entries = np.stack([used, histogram.positives[used], histogram.negatives[used]])
-    return compact(entries)
+    used = np.flatnonzero(table.positives + table.negatives)
+    return compact(np.stack([used, table.positives[used], table.negatives[used]]))
 
 
 def compact(entries: IntArray) -> IntArray:

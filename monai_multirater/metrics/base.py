@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from monai.metrics import CumulativeIterationMetric
 
-from monai_multirater.calibration.histogram import histogram
 from monai_multirater.calibration.reliability import ReliabilityTable, check_bins
-from monai_multirater.calibration.stack import HistogramStack, sparse_entries
+from monai_multirater.calibration.stack import HistogramStack, case_entries
 from monai_multirater.metrics.cases import split_cases
 from monai_multirater.metrics.gather import gather_names, gather_rows, gather_stack
 from monai_multirater.metrics.rows import RowLayout, case_row
@@ -84,7 +83,7 @@ class CaseMetric(CumulativeIterationMetric):
                 case_row(case, layout, log_loss="log_loss" in self.collects, ranking="ranking" in self.collects)
             )
             if "histogram" in self.collects:
-                entries.append(sparse_entries(histogram(case.votes)))
+                entries.append(case_entries(case.votes))
         self._rows += rows
         self._names += names
         self._entries += entries

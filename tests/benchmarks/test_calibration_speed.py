@@ -18,10 +18,9 @@ from sklearn.metrics import brier_score_loss, roc_auc_score
 from torchmetrics.functional.classification import binary_calibration_error
 
 from monai_multirater.calibration import ReliabilityTable, multirater_auc
-from monai_multirater.calibration.histogram import histogram
 from monai_multirater.calibration.inputs import as_case
 from monai_multirater.calibration.ranking import rank_cases
-from monai_multirater.calibration.stack import HistogramStack, sparse_entries
+from monai_multirater.calibration.stack import HistogramStack, case_entries
 from monai_multirater.metrics.cases import RatedCase
 from monai_multirater.metrics.rows import SCORES, RowLayout, case_row
 from monai_multirater.resampling import bootstrap_auc, bootstrap_cases, case_weights
@@ -144,7 +143,7 @@ def evidence(images):
     layout = RowLayout(15)
     cases = [as_case(p, votes, RATERS, function="benchmark") for p, votes in images]
     rows = np.stack([case_row(RatedCase(case), layout) for case in cases])
-    return cases, np.nan_to_num(rows), HistogramStack.from_entries([sparse_entries(histogram(c)) for c in cases])
+    return cases, np.nan_to_num(rows), HistogramStack.from_entries([case_entries(c) for c in cases])
 
 
 def test_bootstrap_of_mr_ece_and_auc(benchmark, images, evidence):
@@ -176,4 +175,4 @@ def test_everything_a_case_leaves_behind(benchmark, images):
     """Row with log loss and exact ranking, and the histogram: what the summary metric does per image."""
     layout = RowLayout(15)
     case = as_case(*images[0], RATERS, function="benchmark")
-    benchmark(lambda: (case_row(RatedCase(case), layout), histogram(case)))
+    benchmark(lambda: (case_row(RatedCase(case), layout), case_entries(case)))
