@@ -22,7 +22,7 @@ BlockScore = Callable[[Tensor, Tensor, "Tensor | None", float], Tensor]
 """``score(outputs [b, C, n], votes [b, 1, n], gradient, scale) -> values [b, 1, n]``; votes have the dtype of
 the outputs, and ``scale`` times the gradient of the values is written to ``gradient [b, C, n]`` unless that is None."""
 
-_CPU_BLOCK = 1 << 18  # probabilities: a block and its temporaries stay in the second-level cache
+_CPU_BLOCK = 1 << 19  # probabilities: small enough for the caches, large enough for the cost of calls not to matter
 _CUDA_BLOCK = 1 << 26  # launches cost more than memory traffic there
 
 
@@ -92,9 +92,10 @@ class _Blockwise(torch.autograd.Function):
         dtype = torch.promote_types(outputs.dtype, torch.float32)
         values = torch.empty(flat_votes.shape, dtype=dtype, device=outputs.device)
         gradient = values.new_empty(flat.shape) if ctx.needs_input_grad[0] else None
-        on_cpu = outputs.device.type == "cpu"
-        step = 1 if on_cpu or any(score is not scores[0] for score in scores) else len(scores)
-        width = max(1, (_CPU_BLOCK if on_cpu else _CUDA_BLOCK) // (step * levels))
+        block = (_CPU_BLOCK if outputs.device.type == "cpu" else _CUDA_BLOCK) // levels
+        alike = all(score is scores[0] for score in scores)
+        step = min(len(scores), max(1, block // max(1, flat.shape[2]))) if alike else 1
+        width = max(1, block // step)
         for item in range(0, len(scores), step):
             for start in range(0, flat.shape[2], width):
                 where = slice(item, item + step), slice(None), slice(start, start + width)

@@ -233,10 +233,16 @@ def _block(terms: _Terms, x: Tensor, votes: Tensor, gradient: Tensor | None) -> 
         gradient *= p
     if exact is not None:
         gradient += exact
-    values = torch.zeros_like(x[:, :1])
-    for part in parts:
-        values += 0.0 if part is None else part
-    return values
+    return _total([part for part in parts if part is not None], x)
+
+
+def _total(parts: list[Tensor], x: Tensor) -> Tensor:
+    """Sum of values, into the first; zeros without any."""
+    if not parts:
+        return torch.zeros_like(x[:, :1])
+    for part in parts[1:]:
+        parts[0] += part
+    return parts[0]
 
 
 def softmax_score(
