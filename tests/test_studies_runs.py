@@ -47,6 +47,8 @@ class Recorder:
 
 def make_run(tmp_path: Path, *tune: str, choose_by: str = "brier", method: str = "rps") -> Run:
     options = tuple(TunedOption.parse(text) for text in tune)
+    tmp_path.mkdir(exist_ok=True)
+    (tmp_path / f"{method}.json").write_text('{"objective": "rps"}')
     return Run(
         tmp_path / "m.json", tmp_path / f"{method}.json", 0, tmp_path / "out", {}, tune=options, choose_by=choose_by
     )
@@ -140,6 +142,23 @@ def test_finished_trials_are_not_repeated(tmp_path: Path, monkeypatch: pytest.Mo
     assert recorder.trained == [{"lr": 2}, {"lr": 3}]
     run_once(tmp_path, run)
     assert len(recorder.evaluated) == 2
+
+
+def test_a_finished_run_is_not_taken_for_one_with_other_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_workflow", Recorder(lambda _: 0.2))
+    run_once(tmp_path, make_run(tmp_path, "lr=1", "soft:lr=3"))
+    make_run(tmp_path, "lr=1").check_directory()  # the option of another method does not matter
+    message = r"out holds a run that was asked for something else \(tune was \[\['lr', \[1\]\]\], is .*2.*Give another"
+    with pytest.raises(ValueError, match=message):
+        run_once(tmp_path, make_run(tmp_path, "lr=1,2"))
+    with pytest.raises(ValueError, match="choose_by was brier, is auc"):
+        run_once(tmp_path, make_run(tmp_path, "lr=1", choose_by="auc"))
+    changed = make_run(tmp_path, "lr=1")
+    changed.overlay.write_text('{"objective": "soft"}')
+    with pytest.raises(ValueError, match="configuration was"):
+        run_once(tmp_path, changed)
 
 
 def test_methods_without_options_train_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,7 +49,8 @@ def compare_objectives(
 
     Raises:
         ManifestError: a manifest is missing or wrong; nothing is started.
-        ValueError: two runs would share a directory, an unknown ``choose_by``, or a tuned method that is not compared.
+        ValueError: two runs would share a directory, a directory holds a run that was asked for something else, an
+            unknown ``choose_by``, or a tuned method that is not compared.
         RuntimeError: naming the runs that failed, after all others are done.
     """
     for manifest in manifests:
@@ -75,6 +76,8 @@ def compare_objectives(
             "compare_objectives: two runs would share a directory; manifests must differ in file or folder name, "
             f"overlays in file name. Got {[str(m) for m in manifests]} and {[str(o) for o in overlays]}."
         )
+    for run in runs:
+        run.check_directory()
     return _run_all(runs, bundle.resolve(), jobs)
 
 

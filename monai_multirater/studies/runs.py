@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
 
 __all__ = ["CRITERIA", "FOREGROUND_RULES", "Run", "Trial", "TunedOption", "run_once"]
 
@@ -104,6 +104,34 @@ class Run:
         """Return the file that exists when this run has been evaluated with a foreground rule."""
         return self.directory / f"eval_{rule}" / "summary.json"
 
+    def request(self) -> dict[str, Any]:
+        """Return what decides the result of this run, as JSON holds it; written to ``run.json`` in its directory."""
+        tune = [[option.option, list(option.values)] for option in self.tune if option.concerns(self.method)]
+        asked = {
+            "configuration": [ConfigParser.load_config_file(str(path)) for path in (*self.common, self.overlay)],
+            "options": dict(self.options),
+            "tune": tune,
+            "choose_by": self.choose_by if tune else None,
+        }
+        return dict(json.loads(json.dumps(asked, default=str)))
+
+    def check_directory(self) -> None:
+        """Refuse a directory that holds a run which was asked for something else.
+
+        Raises:
+            ValueError: naming the directory and what differs.
+        """
+        path = self.directory / "run.json"
+        if not path.is_file():
+            return
+        then, now = json.loads(path.read_text(encoding="utf-8")), self.request()
+        changes = [f"{key} was {then.get(key)}, is {now[key]}" for key in now if then.get(key) != now[key]]
+        if changes:
+            raise ValueError(
+                f"{self.directory} holds a run that was asked for something else ({'; '.join(changes)}). "
+                "Give another --out."
+            )
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -127,11 +155,14 @@ def run_once(bundle: Path, run: Run, *, threads: int | None = None) -> Run:
 
     Raises:
         RuntimeError: a training or evaluation ended with an error, or no setting led to a model.
+        ValueError: the directory holds a run that was asked for something else.
     """
     if threads is not None:
         torch.set_num_threads(threads)
+    run.check_directory()
     if all(run.summary(rule).is_file() for rule in FOREGROUND_RULES):
         return run
+    _write_json(run.directory / "run.json", run.request())
     trained = _choose(bundle, run)
     for rule in FOREGROUND_RULES:
         _workflow(
@@ -163,10 +194,15 @@ def _choose(bundle: Path, run: Run) -> Trial:
     if math.isinf(best.loss(run.choose_by)):
         raise RuntimeError(f"no setting of {run.directory} led to a model with a validation {run.choose_by}")
     rows = [{"settings": t.settings, "validation": t.validation, "chosen": t is best} for t in trials]
-    temporary = run.trials_file.with_suffix(".tmp")
-    temporary.write_text(json.dumps({"choose_by": run.choose_by, "trials": rows}, indent=2), encoding="utf-8")
-    temporary.replace(run.trials_file)
+    _write_json(run.trials_file, {"choose_by": run.choose_by, "trials": rows})
     return best
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(path)
 
 
 def _train(bundle: Path, run: Run, directory: Path, settings: Mapping[str, Any]) -> Trial:
