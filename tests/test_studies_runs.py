@@ -93,6 +93,7 @@ def test_options_are_chosen_one_after_the_other(tmp_path: Path, monkeypatch: pyt
     assert recorder.evaluated == [str(chosen)] * 2
     table = settings_table([run])
     assert table["brier"].tolist() == [5, 3, 2, 9, 0, 4]
+    assert set(table["manifest"]) == {f"{tmp_path.name}/m.json"}
     assert table.loc[table["chosen"], "settings"].tolist() == ["lr=2, loss#weight=3"]
     assert table["settings"].iloc[0] == "as configured"
 

@@ -70,7 +70,8 @@ def settings_table(runs: Sequence[Run]) -> pd.DataFrame:
             continue
         for trial in json.loads(run.trials_file.read_text(encoding="utf-8"))["trials"]:
             settings = ", ".join(f"{key}={value}" for key, value in trial["settings"].items()) or "as configured"
-            where = {"method": run.method, "manifest": str(run.manifest), "seed": run.seed, "settings": settings}
+            manifest = f"{run.manifest.parent.name}/{run.manifest.name}"
+            where = {"method": run.method, "manifest": manifest, "seed": run.seed, "settings": settings}
             rows.append({**where, "chosen": trial["chosen"], **trial["validation"]})
     return pd.DataFrame(rows)
 
