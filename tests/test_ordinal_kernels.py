@@ -8,6 +8,8 @@ import monai_multirater.ordinal.blocks as blocks
 from monai_multirater.ordinal import SCORES, get_family
 from monai_multirater.ordinal.beta_binomial_kernel import beta_binomial_score
 from monai_multirater.ordinal.blocks import blockwise, score_by_autograd
+from monai_multirater.ordinal.cumulative_kernels import link_score, logistic_score
+from monai_multirater.ordinal.kernels import fused_score
 from monai_multirater.ordinal.softmax_kernels import can_fuse, softmax_score
 
 WEIGHTS = [
@@ -150,6 +152,95 @@ def test_beta_binomial_kernel_stays_finite_at_the_ends(logit, log_concentration)
     values.sum().backward()
     assert values.isfinite().all()
     assert outputs.grad.isfinite().all()
+
+
+CUMULATIVE = {
+    "coral": "ranked_log",
+    "corn": "level_ce",
+    "cumulative_logit": "level_ce",
+    "cumulative_probit": "level_ce",
+}
+
+
+def cumulative_case(family, raters, *, scale=1.0, dtype=torch.float64):
+    """Outputs as heads give them (descending for links, any for the others) and votes."""
+    generator = torch.Generator().manual_seed(0)
+    outputs = scale * torch.randn(2, raters, 7, 9, generator=generator, dtype=torch.float64)
+    if family.startswith("cumulative"):
+        outputs = outputs.sort(dim=1, descending=True).values
+    votes = torch.randint(0, raters + 1, (2, 1, 7, 9), generator=generator)
+    return outputs.to(dtype), votes
+
+
+def cumulative_score(family, raters):
+    return fused_score(family, {CUMULATIVE[family]: 1.0}, raters, raters, normalize=True, ties="background")
+
+
+def value_and_gradient(score, outputs, votes):
+    leaf = outputs.clone().requires_grad_()
+    values = score(leaf, votes)
+    values.sum().backward()
+    return values.detach().double(), leaf.grad.double()
+
+
+def by_kernel(score):
+    return lambda outputs, votes: blockwise(outputs, votes, [score] * len(votes), levels=8, reduction="none")
+
+
+def by_distribution(family, raters):
+    """The score of the family, differentiated by autograd."""
+    score = SCORES[CUMULATIVE[family]].function
+    return lambda outputs, votes: score(get_family(family).distribution(outputs, raters), votes, raters)
+
+
+@pytest.mark.parametrize("raters", [1, 2, 7, 64])
+@pytest.mark.parametrize("family", CUMULATIVE)
+def test_cumulative_kernels_equal_plain_value_and_gradient(family, raters):
+    outputs, votes = cumulative_case(family, raters)
+    expected = value_and_gradient(by_distribution(family, raters), outputs, votes)
+    values, gradient = value_and_gradient(by_kernel(cumulative_score(family, raters)), outputs, votes)
+    torch.testing.assert_close(values, expected[0])
+    torch.testing.assert_close(gradient, expected[1])
+
+
+@pytest.mark.parametrize("scale", [1.0, 5.0, 100.0])
+@pytest.mark.parametrize("family", CUMULATIVE)
+def test_cumulative_kernels_in_float32_are_those_of_float64(family, scale):
+    """Scale 5 needs float64 inside, scale 100 the logarithms of the family."""
+    outputs, votes = cumulative_case(family, 5, scale=scale, dtype=torch.float32)
+    values, gradient = value_and_gradient(by_kernel(cumulative_score(family, 5)), outputs, votes)
+    exact, exact_gradient = value_and_gradient(by_distribution(family, 5), outputs.double(), votes)
+    torch.testing.assert_close(values, exact, rtol=2e-5, atol=1e-6)
+    torch.testing.assert_close(gradient, exact_gradient, rtol=2e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("link", ["cumulative_logit", "cumulative_probit"])
+def test_link_kernel_takes_the_cumulative_minimum_of_values_out_of_order(link):
+    outputs = torch.tensor([1.0, 2.0, -1.0]).view(1, 3, 1).repeat(1, 1, 3)
+    votes = torch.tensor([0, 2, 3]).view(1, 1, 3)  # level 1 lies between two equal values
+    values, gradient = value_and_gradient(by_kernel(link_score(link, 3)), outputs, votes)
+    expected = value_and_gradient(by_distribution(link, 3), outputs.double(), votes)
+    torch.testing.assert_close(values, expected[0], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(gradient, expected[1], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", CUMULATIVE)
+def test_nan_outputs_of_cumulative_kernels_give_nan_and_no_error(family):
+    outputs, votes = cumulative_case(family, 3)
+    outputs[0, 1, 0, 0] = float("nan")
+    votes[0, 0, 0, 0] = 2
+    assert by_kernel(cumulative_score(family, 3))(outputs, votes)[0, 0, 0, 0].isnan()
+
+
+def test_logistic_kernel_leaves_out_cuts_above_the_votes():
+    outputs = torch.tensor([0.0, 3.0, -200.0]).view(1, 3, 1)
+    value = by_kernel(logistic_score(3, conditional=True))(outputs, torch.zeros(1, 1, 1, dtype=torch.int64))
+    torch.testing.assert_close(value.item(), 0.6931471805599453)  # log 2: the first cut alone
+
+
+def test_missing_raters_of_cumulative_families_are_not_fused():
+    for family, score in CUMULATIVE.items():
+        assert fused_score(family, {score: 1.0}, 5, 4, normalize=True, ties="background") is None
 
 
 def test_half_ties_of_even_raters_are_not_fused():

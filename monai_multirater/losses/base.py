@@ -10,13 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from monai_multirater.losses.targets import read_target
-from monai_multirater.ordinal.beta_binomial_kernel import beta_binomial_score
 from monai_multirater.ordinal.blocks import BlockScore, blockwise, score_by_autograd
 from monai_multirater.ordinal.encoding import nearest_levels
 from monai_multirater.ordinal.families import get_family
 from monai_multirater.ordinal.foreground import check_ties
+from monai_multirater.ordinal.kernels import fused_score
 from monai_multirater.ordinal.scores import SCORES
-from monai_multirater.ordinal.softmax_kernels import can_fuse, softmax_score
 
 __all__ = ["OrdinalLoss", "VoteLoss"]
 
@@ -162,11 +161,8 @@ class OrdinalLoss(VoteLoss):
         return votes, counts
 
     def _block_score(self, present: int) -> BlockScore:
-        if self.family == "softmax" and can_fuse(self.weights, present, self.ties):
-            return softmax_score(self.weights, self.raters, present, normalize=self.normalize, ties=self.ties)
-        if self.family == "beta_binomial" and self.weights == {"level_ce": 1.0}:
-            return beta_binomial_score(present)
-        return super()._block_score(present)
+        fused = fused_score(self.family, self.weights, self.raters, present, normalize=self.normalize, ties=self.ties)
+        return fused or super()._block_score(present)
 
     def _score(self, outputs: Tensor, votes: Tensor, present: int) -> Tensor:
         dist = get_family(self.family).distribution(outputs, self.raters)

@@ -17,11 +17,10 @@ import torch
 from torch import Tensor
 
 from monai_multirater.ordinal.beta_binomial import beta_binomial_log_likelihood
-from monai_multirater.ordinal.blocks import BlockScore, score_by_autograd
+from monai_multirater.ordinal.blocks import TINY, BlockScore, score_by_autograd
 
 __all__ = ["beta_binomial_score"]
 
-_TINY = 1e-30
 _LARGEST = 60.0  # |log concentration| beyond which rho or its inverse leaves the safe range of float32
 
 
@@ -38,7 +37,7 @@ def beta_binomial_score(raters: int) -> BlockScore:
         i_rho = torch.addcmul(j, says_no, votes, value=-1).mul_(rho)
         share = torch.lerp(torch.sigmoid(logit), torch.sigmoid(-logit), says_no)  # exact for weights 0 and 1
         total, whole = share + i_rho, 1 + j * rho
-        if float(total.amin()) < _TINY or float(log_concentration.abs().amax()) > _LARGEST:
+        if float(total.amin()) < TINY or float(log_concentration.abs().amax()) > _LARGEST:
             return exact(outputs, votes, gradient, scale)
         values = torch.log(total / whole).sum(1, keepdim=True).neg_()
         values -= log_combinations.to(outputs)[votes.to(torch.int64)]

@@ -8,6 +8,7 @@ is. The peak memory is that of one gradient, whatever a score needs for its inte
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import log
 from typing import Any
 
 import torch
@@ -16,12 +17,16 @@ from torch.autograd.function import once_differentiable
 
 from monai_multirater.ordinal.encoding import full_precision
 
-__all__ = ["BlockScore", "blockwise", "score_by_autograd"]
+__all__ = ["TINY", "BlockScore", "blockwise", "log_of_product", "score_by_autograd"]
 
 BlockScore = Callable[[Tensor, Tensor, "Tensor | None", float], Tensor]
 """``score(outputs [b, C, n], votes [b, 1, n], gradient, scale) -> values [b, 1, n]``; votes have the dtype of
 the outputs, and ``scale`` times the gradient of the values is written to ``gradient [b, C, n]`` unless that is None."""
 
+TINY = 1e-30
+"""A probability below this counts as underflow, and its block is computed another way."""
+
+_LOG_RANGE, _LOG_RANGE_DOUBLE = 70.0, 690.0  # products above exp(-range) are normal numbers
 _CPU_BLOCK = 1 << 19  # probabilities: small enough for the caches, large enough for the cost of calls not to matter
 _CUDA_BLOCK = 1 << 26  # launches cost more than memory traffic there
 
@@ -40,6 +45,25 @@ def score_by_autograd(score: Callable[[Tensor, Tensor], Tensor]) -> BlockScore:
         return values.detach()
 
     return block_score
+
+
+def log_of_product(q: Tensor, smallest: float) -> Tensor:
+    """``sum log q`` along axis 1 of ``[b, C, n]`` by one logarithm, in float64 where the product would underflow.
+
+    Args:
+        q: positive numbers.
+        smallest: the smallest of them, at least 1e-290.
+
+    Returns:
+        ``[b, 1, n]``, a new tensor.
+    """
+    magnitude = -log(smallest) if smallest < 1 else 0.0
+    if q.shape[1] * magnitude < _LOG_RANGE:
+        return q.prod(1, keepdim=True).log_()
+    total = torch.zeros_like(q[:, :1], dtype=torch.float64)
+    for part in torch.split(q, int(_LOG_RANGE_DOUBLE / magnitude), dim=1):
+        total += part.prod(1, keepdim=True, dtype=torch.float64).log_()
+    return total.to(q.dtype)
 
 
 def blockwise(

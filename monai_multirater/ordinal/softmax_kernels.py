@@ -25,15 +25,13 @@ from math import log
 import torch
 from torch import Tensor
 
-from monai_multirater.ordinal.blocks import BlockScore
+from monai_multirater.ordinal.blocks import TINY, BlockScore, log_of_product
 from monai_multirater.ordinal.encoding import thinning_matrix
 from monai_multirater.ordinal.foreground import majority_cuts
 
 __all__ = ["FUSED_SCORES", "can_fuse", "softmax_score"]
 
 FUSED_SCORES = frozenset({"rps", "ranked_log", "majority_ce", "soft_ce"})
-_TINY = 1e-30  # a side below this counts as underflow
-_LOG_RANGE, _LOG_RANGE_DOUBLE = 70.0, 690.0  # products above exp(-range) are normal numbers
 
 
 @dataclass(frozen=True)
@@ -143,7 +141,7 @@ def _logarithmic(terms: _Terms, rows: Tensor, votes: Tensor, scratch: Tensor) ->
     is_above = torch.gt(votes, terms.log_cuts, out=scratch)
     q = torch.lerp(below, above, is_above)  # exact for weights 0 and 1
     smallest = float(q.amin())
-    if smallest < _TINY:
+    if smallest < TINY:
         return None
     values = _weighted_log(terms, q, smallest)
     q.reciprocal_()
@@ -153,17 +151,10 @@ def _logarithmic(terms: _Terms, rows: Tensor, votes: Tensor, scratch: Tensor) ->
 
 
 def _weighted_log(terms: _Terms, q: Tensor, smallest: float) -> Tensor:
-    """``-sum_l w_l log q_l``; equal weights take the logarithm of products in float64 that cannot underflow."""
+    """``-sum_l w_l log q_l``."""
     if terms.log_equal is None:
         return -_matmul(terms.log_weights.T, q.log())
-    magnitude = -log(smallest) if smallest < 1 else 0.0
-    if q.shape[1] * magnitude < _LOG_RANGE:
-        return q.prod(1, keepdim=True).log_().mul_(-terms.log_equal)
-    together = int(_LOG_RANGE_DOUBLE / magnitude)
-    total = torch.zeros_like(q[:, :1], dtype=torch.float64)
-    for part in torch.split(q, together, dim=1):
-        total += part.prod(1, keepdim=True, dtype=torch.float64).log_()
-    return total.mul_(-terms.log_equal).to(q.dtype)
+    return log_of_product(q, smallest).mul_(-terms.log_equal)
 
 
 def _soft(terms: _Terms, rows: Tensor, votes: Tensor) -> Tensor | None:
@@ -173,7 +164,7 @@ def _soft(terms: _Terms, rows: Tensor, votes: Tensor) -> Tensor | None:
     """
     share = _shares(terms, votes)
     rows.masked_fill_(share == 0, 1.0)
-    if float(rows.amin()) < _TINY:
+    if float(rows.amin()) < TINY:
         return None
     values = torch.mul(share, rows.log()).sum(1, keepdim=True).mul_(-terms.soft)
     torch.div(share, rows, out=rows)
