@@ -162,18 +162,19 @@ CUMULATIVE = {
 }
 
 
-def cumulative_case(family, raters, *, scale=1.0, dtype=torch.float64):
-    """Outputs as heads give them (descending for links, any for the others) and votes."""
+def cumulative_case(family, raters, present=None, *, scale=1.0, dtype=torch.float64):
+    """Outputs as heads give them (descending for links, any for the others) and votes of the raters present."""
     generator = torch.Generator().manual_seed(0)
     outputs = scale * torch.randn(2, raters, 7, 9, generator=generator, dtype=torch.float64)
     if family.startswith("cumulative"):
         outputs = outputs.sort(dim=1, descending=True).values
-    votes = torch.randint(0, raters + 1, (2, 1, 7, 9), generator=generator)
+    votes = torch.randint(0, (present or raters) + 1, (2, 1, 7, 9), generator=generator)
     return outputs.to(dtype), votes
 
 
-def cumulative_score(family, raters):
-    return fused_score(family, {CUMULATIVE[family]: 1.0}, raters, raters, normalize=True, ties="background")
+def cumulative_score(family, raters, present=None, *, weight=1.0):
+    weights = {CUMULATIVE[family]: weight}
+    return fused_score(family, weights, raters, present or raters, normalize=True, ties="background")
 
 
 def value_and_gradient(score, outputs, votes):
@@ -187,29 +188,35 @@ def by_kernel(score):
     return lambda outputs, votes: blockwise(outputs, votes, [score] * len(votes), levels=8, reduction="none")
 
 
-def by_distribution(family, raters):
+def by_distribution(family, raters, present=None):
     """The score of the family, differentiated by autograd."""
-    score = SCORES[CUMULATIVE[family]].function
-    return lambda outputs, votes: score(get_family(family).distribution(outputs, raters), votes, raters)
+    score, present = SCORES[CUMULATIVE[family]].function, present or raters
+
+    def values(outputs, votes):
+        dist = get_family(family).distribution(outputs, raters)
+        return score(dist if present == raters else dist.thin(present), votes, present)
+
+    return values
 
 
-@pytest.mark.parametrize("raters", [1, 2, 7, 64])
+@pytest.mark.parametrize(("raters", "present"), [(1, 1), (2, 2), (7, 7), (64, 64), (2, 1), (7, 1), (7, 5), (64, 60)])
 @pytest.mark.parametrize("family", CUMULATIVE)
-def test_cumulative_kernels_equal_plain_value_and_gradient(family, raters):
-    outputs, votes = cumulative_case(family, raters)
-    expected = value_and_gradient(by_distribution(family, raters), outputs, votes)
-    values, gradient = value_and_gradient(by_kernel(cumulative_score(family, raters)), outputs, votes)
+def test_cumulative_kernels_equal_plain_value_and_gradient(family, raters, present):
+    outputs, votes = cumulative_case(family, raters, present)
+    expected = value_and_gradient(by_distribution(family, raters, present), outputs, votes)
+    values, gradient = value_and_gradient(by_kernel(cumulative_score(family, raters, present)), outputs, votes)
     torch.testing.assert_close(values, expected[0])
     torch.testing.assert_close(gradient, expected[1])
 
 
 @pytest.mark.parametrize("scale", [1.0, 5.0, 100.0])
+@pytest.mark.parametrize("present", [5, 3])
 @pytest.mark.parametrize("family", CUMULATIVE)
-def test_cumulative_kernels_in_float32_are_those_of_float64(family, scale):
+def test_cumulative_kernels_in_float32_are_those_of_float64(family, present, scale):
     """Scale 5 needs float64 inside, scale 100 the logarithms of the family."""
-    outputs, votes = cumulative_case(family, 5, scale=scale, dtype=torch.float32)
-    values, gradient = value_and_gradient(by_kernel(cumulative_score(family, 5)), outputs, votes)
-    exact, exact_gradient = value_and_gradient(by_distribution(family, 5), outputs.double(), votes)
+    outputs, votes = cumulative_case(family, 5, present, scale=scale, dtype=torch.float32)
+    values, gradient = value_and_gradient(by_kernel(cumulative_score(family, 5, present)), outputs, votes)
+    exact, exact_gradient = value_and_gradient(by_distribution(family, 5, present), outputs.double(), votes)
     torch.testing.assert_close(values, exact, rtol=2e-5, atol=1e-6)
     torch.testing.assert_close(gradient, exact_gradient, rtol=2e-4, atol=1e-5)
 
@@ -238,9 +245,19 @@ def test_logistic_kernel_leaves_out_cuts_above_the_votes():
     torch.testing.assert_close(value.item(), 0.6931471805599453)  # log 2: the first cut alone
 
 
-def test_missing_raters_of_cumulative_families_are_not_fused():
-    for family, score in CUMULATIVE.items():
-        assert fused_score(family, {score: 1.0}, 5, 4, normalize=True, ties="background") is None
+@pytest.mark.parametrize("present", [5, 3])
+@pytest.mark.parametrize("family", ["coral", "corn"])
+def test_weight_scales_value_and_gradient(family, present):
+    outputs, votes = cumulative_case(family, 5, present)
+    once = value_and_gradient(by_kernel(cumulative_score(family, 5, present)), outputs, votes)
+    thrice = value_and_gradient(by_kernel(cumulative_score(family, 5, present, weight=3.0)), outputs, votes)
+    torch.testing.assert_close(thrice, (3 * once[0], 3 * once[1]))
+
+
+def test_scores_without_kernel_are_left_to_autograd():
+    for family, weights in [("coral", {"rps": 1.0}), ("corn", {"ranked_log": 1.0}), ("binary", {"level_ce": 1.0})]:
+        for present in (5, 3):
+            assert fused_score(family, weights, 5, present, normalize=True, ties="background") is None
 
 
 def test_half_ties_of_even_raters_are_not_fused():

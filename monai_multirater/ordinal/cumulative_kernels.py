@@ -8,7 +8,7 @@
   ``cumulative_probit``. Only two of the R channels of a voxel count, so the link is computed for these two, reflected
   into the lower tail, where small probabilities are resolved.
 
-All raters must be present: with some missing, scores need the whole distribution.
+All raters must be present: with some missing, scores need the whole distribution (:mod:`.thinned_kernels`).
 """
 
 from __future__ import annotations
@@ -23,10 +23,14 @@ from torch.nn.functional import logsigmoid
 from monai_multirater.ordinal.blocks import TINY, BlockScore, log_of_product, score_by_autograd
 from monai_multirater.ordinal.families import get_family
 
-__all__ = ["LINKS", "link_score", "logistic_score"]
+__all__ = ["END", "LINKS", "NARROW", "link_score", "logistic_score"]
 
-_END = 1e18  # stands for infinity; half its square is finite in float32
-_RESOLVED = ((torch.float32, TINY, 1e-3), (torch.float64, 1e-290, 1e-9))  # smallest step, alone and as part of its tail
+END = 1e18  # stands for infinity; half its square is finite in float32
+NARROW = 1e-3  # a smaller difference, as part of what it is taken from, has lost digits of float32
+_RESOLVED = (
+    (torch.float32, TINY, NARROW),
+    (torch.float64, 1e-290, 1e-9),
+)  # smallest step, alone and as part of its tail
 
 
 def logistic_score(raters: int, *, weight: float = 1.0, conditional: bool = False) -> BlockScore:
@@ -44,7 +48,7 @@ def logistic_score(raters: int, *, weight: float = 1.0, conditional: bool = Fals
         torch.gt(votes, cuts, out=sign).mul_(2).sub_(1)
         z = outputs * sign
         if conditional:
-            z.add_(torch.lt(votes, cuts, out=torch.empty_like(outputs)), alpha=_END)  # what is left out is certain
+            z.add_(torch.lt(votes, cuts, out=torch.empty_like(outputs)), alpha=END)  # what is left out is certain
         q = torch.sigmoid(z)
         smallest = float(q.amin())
         values = logsigmoid(z).sum(1, keepdim=True) if smallest < TINY else log_of_product(q, smallest)
@@ -82,7 +86,7 @@ def link_score(name: str, raters: int) -> BlockScore:
         return None
 
     def score(outputs: Tensor, votes: Tensor, gradient: Tensor | None, scale: float) -> Tensor:
-        ends = torch.full_like(outputs[:, :1], _END)
+        ends = torch.full_like(outputs[:, :1], END)
         padded = torch.cat([ends, outputs, -ends], 1)
         index = votes.to(torch.int64)
         index = torch.cat([index, index + 1], 1)

@@ -9,6 +9,7 @@ from monai_multirater.ordinal.beta_binomial_kernel import beta_binomial_score
 from monai_multirater.ordinal.blocks import BlockScore
 from monai_multirater.ordinal.cumulative_kernels import LINKS, link_score, logistic_score
 from monai_multirater.ordinal.softmax_kernels import can_fuse, softmax_score
+from monai_multirater.ordinal.thinned_kernels import thinned_score
 
 __all__ = ["fused_score"]
 
@@ -32,12 +33,15 @@ def fused_score(
         return softmax_score(weights, raters, present, normalize=normalize, ties=ties)
     if family == "beta_binomial" and weights == {"level_ce": 1.0}:
         return beta_binomial_score(present)
-    if present < raters:
+    if len(weights) != 1:
         return None
-    if family == "coral" and weights.keys() == {"ranked_log"}:
-        return logistic_score(raters, weight=weights["ranked_log"] / (raters if normalize else 1))
-    if family == "corn" and weights.keys() == {"level_ce"}:
-        return logistic_score(raters, weight=weights["level_ce"], conditional=True)
+    ((score, weight),) = weights.items()
+    if score == "ranked_log" and normalize:
+        weight /= present
+    if present < raters:
+        return thinned_score(family, score, raters, present, weight=weight)
+    if (family, score) in (("coral", "ranked_log"), ("corn", "level_ce")):
+        return logistic_score(raters, weight=weight, conditional=family == "corn")
     if family in LINKS and weights == {"level_ce": 1.0}:
         return link_score(family, raters)
     return None
