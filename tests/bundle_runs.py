@@ -15,7 +15,7 @@ from monai.bundle import ConfigWorkflow
 REPOSITORY = Path(__file__).resolve().parents[1]
 BUNDLE = REPOSITORY / "bundles" / "rps"
 CONFIGS = BUNDLE / "configs"
-TINY: dict[str, Any] = {"network_def#channels": [4, 8], "device": "cpu"}
+TINY: dict[str, Any] = {"network_options": {"channels": [4, 8]}}  # evaluation and inference read it beside the model
 SMALL_3D: dict[str, Any] = {"output_dir": "@bundle_root", "batch_size": 2, "spatial_size": [16, 16, 16]}
 
 
@@ -26,7 +26,8 @@ def configs(*names: str) -> list[str]:
 
 def workflow(files: Sequence[str], root: Path, kind: str | None = None, **overrides: Any) -> ConfigWorkflow:
     """A bundle whose outputs land in `root`; it is neither initialized nor run."""
-    options = {"bundle_root": str(root), **TINY, **overrides}
+    training = any(Path(file).name == "train.json" for file in files)
+    options = {"bundle_root": str(root), "device": "cpu", **(TINY if training else {}), **overrides}
     return ConfigWorkflow(config_file=list(files), logging_file=False, workflow_type=kind, **options)
 
 

@@ -15,7 +15,9 @@ import torch
 from monai.bundle import ckpt_export, verify_metadata, verify_net_in_out
 from PIL import Image
 
+from monai_multirater.bundles import read_settings
 from monai_multirater.losses import OBJECTIVES
+from monai_multirater.networks import OrdinalFPN
 
 FILES = sorted(p.relative_to(bundle.CONFIGS).as_posix() for p in bundle.CONFIGS.rglob("*.json"))
 OVERLAYS = [name.removesuffix(".json") for name in FILES if name.startswith("objectives/")]
@@ -129,6 +131,17 @@ def test_metadata_agree_with_the_network(tmp_path: Path) -> None:
     )
 
 
+def test_evaluation_and_inference_know_the_network_of_the_training(phantoms_2d: Path, tmp_path: Path) -> None:
+    options = {"backbone": "resnet10", "pyramid_channels": 16, "segmentation_channels": 8}
+    bundle.train(phantoms_2d, tmp_path, max_epochs=1, network_name="OrdinalFPN", network_options=options)
+    assert read_settings(tmp_path / "models" / "model.json", {})["network_options"] == options
+    assert isinstance(bundle.load_network(tmp_path), OrdinalFPN)
+    bundle.evaluate(phantoms_2d, tmp_path)
+    bundle.infer(bundle.pick_images(phantoms_2d, tmp_path / "images", 1), tmp_path)
+    assert (tmp_path / "eval" / "summary.json").is_file()
+    assert len(list((tmp_path / "outputs").iterdir())) == 3
+
+
 @pytest.mark.parametrize("way", ["script", "trace"])
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # what a trace fixes: sizes that need no padding
 def test_a_trained_network_is_exported_as_torchscript(way: str, trained_2d: Path, tmp_path: Path) -> None:
@@ -141,7 +154,7 @@ def test_a_trained_network_is_exported_as_torchscript(way: str, trained_2d: Path
         meta_file=str(bundle.CONFIGS / "metadata.json"),
         config_file=bundle.configs("inference"),
         bundle_root=str(trained_2d),
-        **bundle.TINY,
+        device="cpu",
         **(trace if way == "trace" else {}),
     )
     exported, network = torch.jit.load(tmp_path / "model.ts"), bundle.load_network(trained_2d)

@@ -198,7 +198,7 @@ def test_without_a_model_nothing_starts(job: str, phantoms_2d: Path, tmp_path: P
 
 @pytest.mark.parametrize("job", ["evaluate", "infer"])
 def test_weights_of_another_network_are_refused(job: str, trained_2d: Path, phantoms_2d: Path, tmp_path: Path) -> None:
-    options = {"model_dir": str(trained_2d / "models"), "network_def#channels": [4, 4]}
+    options = {"model_dir": str(trained_2d / "models"), "network_options": {"channels": [4, 4]}}
     with pytest.raises(SystemExit, match="are of another network"):
         use_model(job, phantoms_2d, tmp_path, **options)
     assert not list(tmp_path.iterdir())

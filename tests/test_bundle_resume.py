@@ -123,7 +123,7 @@ def test_a_killed_training_leaves_whole_files_and_ends_like_the_uninterrupted_on
     overlay.write_text(json.dumps(KILLER))
     options = {"max_epochs": EPOCHS, "batch_size": 2, "select_from_epoch": 1, "spatial_size": [32, 32]}
     words = {"datalist": phantoms_2d, "output_dir": tmp_path / "killed", "device": "cpu", **options}
-    arguments = [f"--{key}={value}" for key, value in {**words, "network_def#channels": [4, 8]}.items()]
+    arguments = [f"--{key}={value}" for key, value in {**words, "network_options#channels": [4, 8]}.items()]
     files = str([*bundle.configs("train"), str(overlay)])
     result = bundle.shell(["run", "training", "--config_file", files, *arguments], tmp_path)
     assert result.returncode == -signal.SIGKILL, result.stderr

@@ -21,7 +21,7 @@ OPTIONS = {
     "--spatial_size": "[32,32]",
     "--phantoms#cases": "8",
     "--phantoms#size": "32",
-    "--network_def#channels": "[4,8]",
+    "--network_options#channels": "[4,8]",
     "--device": "cpu",
 }
 
@@ -47,11 +47,10 @@ def test_outputs_land_in_the_bundle_from_the_repository_and_from_inside(tmp_path
     assert "are used again" in result.stdout
     assert "after epoch 1" in result.stdout
     assert (root / "phantoms" / "manifest.json").stat().st_mtime_ns == stamp
-    network = ["--network_def#channels=[4,8]", "--device=cpu"]
-    result = bundle.shell(["run", "evaluating", "--config_file", "configs/evaluate.json", *network], root)
+    result = bundle.shell(["run", "evaluating", "--config_file", "configs/evaluate.json", "--device=cpu"], root)
     assert result.returncode == 0, result.stderr
     files = "bundles/rps/configs/inference.json"
-    result = bundle.shell(["run", "inferring", "--config_file", files, *network], tmp_path)
+    result = bundle.shell(["run", "inferring", "--config_file", files, "--device=cpu"], tmp_path)
     assert result.returncode == 0, result.stderr
     assert {p.name for p in tmp_path.iterdir()} == {"bundles"}
     assert {p.name for p in root.iterdir()} == {"configs", "phantoms", "models", "runs", "eval", "outputs"}

@@ -25,7 +25,7 @@ from monai_multirater.studies import (
 from monai_multirater.studies.tables import _holm
 
 BUNDLE = Path(__file__).resolve().parents[1] / "bundles" / "rps"
-TINY = {"max_epochs": 1, "network_def#channels": [4, 8], "spatial_size": [32, 32], "augment": []}
+TINY = {"max_epochs": 1, "network_options#channels": [4, 8], "spatial_size": [32, 32], "augment": []}
 
 
 def _evaluated(tmp_path: Path, method: str, seed: int, *, cases: int = 6) -> Run:

@@ -60,7 +60,10 @@ def make_run(tmp_path: Path, *tune: str, choose_by: str = "brier", method: str =
         ("learning_rate=0.002,0.01", TunedOption("learning_rate", (0.002, 0.01))),
         ("rps:loss#weight=1,3", TunedOption("loss#weight", (1, 3), ("rps",))),
         ("a+b: init_prior = true", TunedOption("init_prior", (True,), ("a", "b"))),
-        ("network_def#backbone=resnet18,resnet34", TunedOption("network_def#backbone", ("resnet18", "resnet34"))),
+        (
+            "network_options#backbone=resnet18,resnet34",
+            TunedOption("network_options#backbone", ("resnet18", "resnet34")),
+        ),
     ],
     ids=["all-methods", "one-method", "two-methods", "text"],
 )

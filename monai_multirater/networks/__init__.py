@@ -3,6 +3,15 @@
 
 from monai_multirater.networks.fpn import OrdinalFPN
 from monai_multirater.networks.heads import FreeBiases, OrderedThresholds, OrdinalHead
+from monai_multirater.networks.make import NETWORKS, make_network
 from monai_multirater.networks.unet import OrdinalUNet
 
-__all__ = ["FreeBiases", "OrderedThresholds", "OrdinalFPN", "OrdinalHead", "OrdinalUNet"]
+__all__ = [
+    "NETWORKS",
+    "FreeBiases",
+    "OrderedThresholds",
+    "OrdinalFPN",
+    "OrdinalHead",
+    "OrdinalUNet",
+    "make_network",
+]

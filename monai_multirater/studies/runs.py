@@ -172,7 +172,6 @@ def run_once(bundle: Path, run: Run, *, threads: int | None = None) -> Run:
                 "model_dir": str(trained.directory / "models"),
                 "output_dir": str(run.directory / f"eval_{rule}"),
                 "foreground_rule": rule,
-                **{key: value for key, value in run.options.items() if key.startswith("network_def")},
             },
         )
     return run
