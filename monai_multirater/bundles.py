@@ -19,11 +19,16 @@ import torch
 from torch import nn
 
 from monai_multirater.data import Manifest, check_fit, list_images, open_manifest
+from monai_multirater.losses import VoteLoss, make_loss, objective_family
+from monai_multirater.networks import make_network
 
 __all__ = [
+    "build_loss",
+    "build_network",
     "bundle_root",
     "check_checkpoint",
     "describe_data",
+    "family_of",
     "keep_freed_memory",
     "open_data",
     "open_images",
@@ -122,6 +127,47 @@ def open_images(folder: str, *, channels: int, spatial_dims: int) -> list[dict[s
         return list_images(folder, channels=channels, spatial_dims=spatial_dims)
     except (ValueError, OSError) as error:
         raise SystemExit(f"Error in the images: {error}") from error
+
+
+def family_of(objective: str) -> str:
+    """Return the family of an objective; end the run with one message when there is no such objective.
+
+    Raises:
+        SystemExit: see :func:`monai_multirater.losses.objective_family`.
+    """
+    try:
+        return objective_family(objective)
+    except ValueError as error:
+        raise SystemExit(f"Error in the objective: {error}") from error
+
+
+def build_loss(objective: str, raters: int, options: Mapping[str, Any]) -> VoteLoss:
+    """Return the loss of an objective; end the run with one message when it does not have an option.
+
+    Raises:
+        SystemExit: see :func:`monai_multirater.losses.make_loss`.
+    """
+    try:
+        return make_loss(objective, raters=raters, **options)
+    except (ValueError, TypeError) as error:
+        raise SystemExit(f"Error in the loss of {objective}: {error}") from error
+
+
+def build_network(name: str, options: Mapping[str, Any], **known: Any) -> nn.Module:
+    """Return a network by name; end the run with one message when there is no such network or option.
+
+    Args:
+        name: the network.
+        options: its options.
+        known: what the data set and the objective decide, see :func:`monai_multirater.networks.make_network`.
+
+    Raises:
+        SystemExit: naming the network and the reason.
+    """
+    try:
+        return make_network(name, options=options, **known)
+    except (ValueError, TypeError, ImportError) as error:
+        raise SystemExit(f"Error in the network {name}: {error}") from error
 
 
 def check_checkpoint(path: str, network: nn.Module, *, key: str = "model") -> None:

@@ -170,15 +170,3 @@ def test_a_trained_network_is_exported_by_torch_export(trained_2d: Path) -> None
     program = torch.export.export(network, (image,))
     with torch.no_grad():
         torch.testing.assert_close(program.module()(image), network(image))
-
-
-def test_an_unknown_objective_is_named_before_anything_is_written(phantoms_2d: Path, tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError) as caught:
-        bundle.train(phantoms_2d, tmp_path, objective="hinge")
-    error: BaseException | None = caught.value
-    messages = []
-    while error is not None:
-        messages.append(str(error))
-        error = error.__cause__
-    assert any("objective must be one of" in text and "'hinge'" in text for text in messages)
-    assert not list(tmp_path.iterdir())

@@ -189,6 +189,24 @@ def use_model(job: str, manifest: Path, root: Path, **options: Any) -> None:
         bundle.infer(manifest.parent / "images", root, **options)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"objective": "rpsbce"}, r"Error in the objective: objective must be one of .* Got 'rpsbce'"),
+        ({"loss_options": {"lambda": 3}}, "Error in the loss of .*: .* unexpected keyword argument 'lambda'"),
+        ({"network_name": "UNet"}, r"Error in the network UNet: .* must be one of \['OrdinalFPN', 'OrdinalUNet'\]"),
+        ({"network_options": {"depth": 3}}, "Error in the network OrdinalUNet: .* argument 'depth'"),
+    ],
+    ids=["objective", "loss-option", "network", "network-option"],
+)
+def test_a_choice_that_does_not_exist_ends_with_one_message(
+    options: dict[str, Any], message: str, phantoms_2d: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(SystemExit, match=message):
+        bundle.train(phantoms_2d, tmp_path, **options)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("job", ["evaluate", "infer"])
 def test_without_a_model_nothing_starts(job: str, phantoms_2d: Path, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"there is no trained model at .*models/model\.pt"):

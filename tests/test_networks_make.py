@@ -33,3 +33,10 @@ def test_another_name_is_refused(name):
 def test_an_option_that_the_network_does_not_have_is_refused():
     with pytest.raises(TypeError, match="backbone"):
         make_network("OrdinalUNet", **WHAT, options={"backbone": "resnet18"})
+
+
+def test_a_module_that_fails_to_import_is_named(tmp_path, monkeypatch):
+    (tmp_path / "broken_network.py").write_text("import no_such_package\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match=r"'broken_network.Net' cannot be imported: .*no_such_package"):
+        make_network("broken_network.Net", **WHAT)

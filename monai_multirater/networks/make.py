@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pydoc import locate
+from pydoc import ErrorDuringImport, locate
 from typing import Any
 
 from torch import nn
@@ -38,9 +38,13 @@ def make_network(
         options: further arguments of the network, for example ``{"backbone": "resnet34"}``.
 
     Raises:
-        ValueError: there is no network of that name. TypeError: an option that the network does not have.
+        ValueError: there is no network of that name, or its module fails to import.
+        TypeError: an option that the network does not have.
     """
-    network = NETWORKS.get(name) or (locate(name) if "." in name else None)
+    try:
+        network = NETWORKS.get(name) or (locate(name) if "." in name else None)
+    except ErrorDuringImport as error:
+        raise ValueError(f"make_network: 'name' {name!r} cannot be imported: {error}") from error
     if not callable(network):
         raise ValueError(
             f"make_network: 'name' must be one of {sorted(NETWORKS)} or the dotted path of a network. Got {name!r}."
