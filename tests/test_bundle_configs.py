@@ -94,8 +94,10 @@ def test_volumes_train_evaluate_and_infer(overlay: str, phantoms_3d: Path, tmp_p
 
 
 def test_the_default_network_learns_something(trained_2d: Path) -> None:
+    """By its validation scores: an epoch of training is a single batch here, another one every time."""
     history = pd.read_csv(trained_2d / "models" / "history.csv")
-    assert history["loss"].iloc[-1] < history["loss"].iloc[0]
+    assert history["auc"].is_monotonic_increasing
+    assert history["brier"].is_monotonic_decreasing
 
 
 @pytest.mark.parametrize(

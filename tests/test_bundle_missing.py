@@ -29,7 +29,7 @@ def check(manifest: Path, root: Path) -> pd.DataFrame:
     return table
 
 
-@pytest.mark.parametrize("objective", ["ranked_log", "rps_bce", "beta_binomial", "soft"])
+@pytest.mark.parametrize("objective", ["corn", "ranked_log", "rps_bce", "beta_binomial", "soft"])
 def test_missing_raters_train_and_evaluate(objective: str, phantoms_missing: Path, tmp_path: Path) -> None:
     assert len(set(raters_by_case(phantoms_missing, "training").values())) > 1
     bundle.train(phantoms_missing, tmp_path, f"objectives/{objective}", batch_size=3)
