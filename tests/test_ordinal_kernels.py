@@ -278,3 +278,14 @@ def test_cuda_equals_cpu(weights):
         value.backward()
         results.append((value.detach().cpu(), leaf.grad.cpu()))
     torch.testing.assert_close(results[1], results[0])
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("present", [5, 3])
+@pytest.mark.parametrize("family", CUMULATIVE)
+def test_cumulative_kernels_on_cuda_equal_those_on_cpu(family, present):
+    outputs, votes = cumulative_case(family, 5, present, dtype=torch.float32)
+    score = by_kernel(cumulative_score(family, 5, present))
+    cpu, cuda = (value_and_gradient(score, outputs.to(device), votes.to(device)) for device in ("cpu", "cuda"))
+    torch.testing.assert_close([part.cpu() for part in cuda], list(cpu), rtol=1e-5, atol=1e-6)
