@@ -20,6 +20,7 @@ from monai_multirater.calibration import (
     top_label_ece,
     truth_errors,
 )
+from monai_multirater.calibration.inputs import dot
 
 SHAPES = {"2d": (1, 23, 31), "3d": (1, 7, 9, 11)}
 
@@ -273,3 +274,10 @@ def test_counts_stay_exact_past_2_to_the_24_where_float32_peers_stop():
     metric = CalibrationErrorMetric(num_bins=15)
     metric(p.reshape(1, 1, -1), y.reshape(1, 1, -1))
     assert abs(float(metric.aggregate()) - exact) > 1e-3
+
+
+@pytest.mark.parametrize("length", [0, 1, 1 << 13, (1 << 13) + 1, 50_000])
+def test_sums_of_products_in_pieces(length):
+    """Reference: exactly rounded sum of the products."""
+    a, b = np.random.default_rng(0).standard_normal((2, length))
+    assert dot(a, b) == pytest.approx(math.fsum(a * b), rel=1e-12, abs=1e-12)

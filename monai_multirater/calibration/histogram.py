@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from monai_multirater.calibration.equal_mass import quantile_error
-from monai_multirater.calibration.inputs import ArrayLike, FloatArray, IntArray, VoteCase, as_case
+from monai_multirater.calibration.inputs import ArrayLike, FloatArray, IntArray, VoteCase, as_case, dot
 from monai_multirater.calibration.reliability import check_bins
 
 HISTOGRAM_BINS = 1 << 18
@@ -128,7 +128,7 @@ def auc_from_counts(positives: npt.NDArray[np.generic], negatives: npt.NDArray[n
     """AUC of histograms `[bins]` in increasing probability; ties count one half; NaN without both classes."""
     plus, minus = positives.astype(np.float64), negatives.astype(np.float64)
     total = plus.sum() * minus.sum()
-    return float(plus @ (np.cumsum(minus) - 0.5 * minus) / total) if total else float("nan")
+    return dot(plus, np.cumsum(minus) - 0.5 * minus) / float(total) if total else float("nan")
 
 
 def auc_error_bound(
@@ -138,7 +138,7 @@ def auc_error_bound(
     plus, minus = positives.astype(np.float64), negatives.astype(np.float64)
     total = plus.sum() * minus.sum()
     unresolved = np.where(single_valued(), 0.0, plus)
-    return max(0.0, 0.5 * (float(unresolved @ minus) - resolved) / float(total)) if total else float("nan")
+    return max(0.0, 0.5 * (dot(unresolved, minus) - resolved) / float(total)) if total else float("nan")
 
 
 @lru_cache(maxsize=1)

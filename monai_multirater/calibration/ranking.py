@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from monai_multirater.calibration.inputs import FloatArray, VoteCase
+from monai_multirater.calibration.inputs import FloatArray, VoteCase, dot
 
 Counts: TypeAlias = npt.NDArray[np.uint8]
 
@@ -73,7 +73,7 @@ def _sorted_concordance(p: FloatArray, plus: Counts, minus: Counts) -> float:
     ends = np.append(np.flatnonzero(change), len(plus) - 1)
     upto_plus, upto_minus = (np.cumsum(x, dtype=np.int64)[ends].astype(np.float64) for x in (plus, minus))
     upto_minus[1:] += upto_minus[:-1].copy()  # twice the negatives below, plus those in the group
-    return 0.5 * float(np.dot(np.diff(upto_plus, prepend=0.0), upto_minus))
+    return 0.5 * dot(np.diff(upto_plus, prepend=0.0), upto_minus)
 
 
 def _sort_keys(p: FloatArray, plus: Counts, minus: Counts) -> tuple[Counts, Counts, npt.NDArray[np.bool_]]:

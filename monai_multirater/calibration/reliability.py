@@ -16,6 +16,7 @@ from monai_multirater.calibration.inputs import (
     VoteCase,
     as_case,
     as_cases,
+    dot,
 )
 
 LOG_FLOOR = -100.0
@@ -157,8 +158,8 @@ def tabulate(case: VoteCase, *, bins: int, log_loss: bool = True) -> Reliability
         wide, wide_votes = block.astype(np.float64), votes.astype(np.float64)
         total += float(wide.sum())
         voted += int(wide_votes.sum())
-        squares += float(np.dot(wide, wide))
-        products += float(np.dot(wide, wide_votes))
+        squares += dot(wide, wide)
+        products += dot(wide, wide_votes)
         if log_loss:
             logs += block_log_loss(wide, wide_votes, raters)
         above = np.flatnonzero(block > edges[0]) if bins > 1 else ()
@@ -185,7 +186,7 @@ def block_log_loss(p: npt.NDArray[np.float64], votes: npt.NDArray[np.float64], r
     with np.errstate(divide="ignore"):
         yes = np.maximum(np.log(p), LOG_FLOOR)
         no = np.maximum(np.log1p(-p), LOG_FLOOR)
-    return -float(np.dot(votes, yes) + np.dot(raters - votes, no))
+    return -(dot(votes, yes) + dot(raters - votes, no))
 
 
 def bin_edges(bins: int) -> npt.NDArray[np.float64]:

@@ -19,7 +19,7 @@ from monai_multirater.calibration.histogram import (
     histogram,
     single_valued,
 )
-from monai_multirater.calibration.inputs import IntArray, VoteCase
+from monai_multirater.calibration.inputs import IntArray, VoteCase, dot
 
 _FOLD = 4  # 2^4 neighboring bins together when cases are resampled
 _CHUNK = 4096
@@ -94,7 +94,7 @@ class HistogramStack:
         for part in self._slices() if exact else ():
             bins, plus, minus = self.entries[:, part]
             shared = ~single_valued()[bins]
-            own += float(plus[shared].astype(np.float64) @ minus[shared].astype(np.float64))
+            own += dot(plus[shared].astype(np.float64), minus[shared].astype(np.float64))
         return auc_error_bound(*self._pooled(), own)
 
     def concordance(self) -> npt.NDArray[np.float64]:
@@ -143,7 +143,7 @@ class HistogramStack:
         within = np.zeros(self.cases)
         for case, part in enumerate(self._slices()):
             plus, minus = self.entries[1:, part].astype(np.float64)
-            within[case] = plus @ (np.cumsum(minus) - 0.5 * minus)
+            within[case] = dot(plus, np.cumsum(minus) - 0.5 * minus)
         return within
 
 

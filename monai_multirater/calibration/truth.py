@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from monai_multirater.calibration.inputs import BLOCK, ArrayLike, FloatArray, IntArray, check_probability
+from monai_multirater.calibration.inputs import BLOCK, ArrayLike, FloatArray, IntArray, check_probability, dot
 from monai_multirater.calibration.reliability import bin_index, check_bins, exact_edges
 
 
@@ -100,5 +100,5 @@ def _tabulate_truth(p: FloatArray, q: FloatArray, bins: int) -> TruthTable:
         sum_q += np.bincount(index, weights=truth, minlength=bins)
         gap = wide - truth
         absolute += float(np.abs(gap).sum())
-        squared += float(np.dot(gap, gap))
+        squared += dot(gap, gap)
     return TruthTable(voxels, sum_p, sum_q, absolute, squared)
