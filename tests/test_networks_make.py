@@ -40,3 +40,8 @@ def test_a_module_that_fails_to_import_is_named(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ValueError, match=r"'broken_network.Net' cannot be imported: .*no_such_package"):
         make_network("broken_network.Net", **WHAT)
+
+
+def test_what_makes_no_network_is_refused():
+    with pytest.raises(TypeError, match=r"'builtins.dict' made a dict, which is no torch.nn.Module"):
+        make_network("builtins.dict", **WHAT)

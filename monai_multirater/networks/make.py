@@ -39,7 +39,7 @@ def make_network(
 
     Raises:
         ValueError: there is no network of that name, or its module fails to import.
-        TypeError: an option that the network does not have.
+        TypeError: an option that the network does not have, or a result that is no network.
     """
     try:
         network = NETWORKS.get(name) or (locate(name) if "." in name else None)
@@ -50,5 +50,6 @@ def make_network(
             f"make_network: 'name' must be one of {sorted(NETWORKS)} or the dotted path of a network. Got {name!r}."
         )
     made = network(spatial_dims=spatial_dims, in_channels=in_channels, raters=raters, family=family, **(options or {}))
-    assert isinstance(made, nn.Module)
+    if not isinstance(made, nn.Module):
+        raise TypeError(f"make_network: {name!r} made a {type(made).__name__}, which is no torch.nn.Module.")
     return made

@@ -27,10 +27,8 @@ __all__ = ["END", "LINKS", "NARROW", "link_score", "logistic_score"]
 
 END = 1e18  # stands for infinity; half its square is finite in float32
 NARROW = 1e-3  # a smaller difference, as part of what it is taken from, has lost digits of float32
-_RESOLVED = (
-    (torch.float32, TINY, NARROW),
-    (torch.float64, 1e-290, 1e-9),
-)  # smallest step, alone and as part of its tail
+# smallest step that a precision resolves, alone and as part of its tail
+_RESOLVED = ((torch.float32, TINY, NARROW), (torch.float64, 1e-290, 1e-9))
 
 
 def logistic_score(raters: int, *, weight: float = 1.0, conditional: bool = False) -> BlockScore:
