@@ -1,67 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command ``monai-multirater``: parse, call, print."""
+"""Subcommands that build and check data sets."""
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.table import Table
 
-from monai_multirater import __version__
+from monai_multirater.cli.app import app, clean_errors
 
-app = typer.Typer(
-    name="monai-multirater",
-    help="Medical images that several experts annotated: build and check data sets, make phantoms.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-)
-
-
-@contextmanager
-def _clean_errors() -> Iterator[None]:
-    """Log remarks; turn an expected error into one message and exit status 1."""
-    console = Console(stderr=True, soft_wrap=True)
-    handler = RichHandler(console=console, show_time=False, show_path=False)
-    logger = logging.getLogger("monai_multirater")
-    level, propagate = logger.level, logger.propagate
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-    try:
-        yield
-    except (ValueError, OSError, RuntimeError) as error:
-        console.print("Error", style="bold red", end=" ")
-        console.print(str(error), markup=False, highlight=False)
-        raise typer.Exit(1) from None
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
-        logger.propagate = propagate
-
-
-def _print_version(value: bool) -> None:
-    if value:
-        typer.echo(__version__)
-        raise typer.Exit
-
-
-@app.callback()
-def _main(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
-    """Medical images that several experts annotated: build and check data sets, make phantoms."""
+__all__ = ["check", "manifest", "phantoms"]
 
 
 @app.command()
@@ -117,7 +69,7 @@ def manifest(
     Paths in a manifest are relative and may not leave its folder. --link places symbolic links there, which
     may point anywhere; the originals have to stay where they are.
     """
-    with _clean_errors():
+    with clean_errors():
         from monai_multirater.data import build_manifest
 
         if copy and link:
@@ -157,7 +109,7 @@ def check(
 
       monai-multirater check lesions/manifest.json
     """
-    with _clean_errors():
+    with clean_errors():
         from monai_multirater.data import check_manifest, read_manifest
 
         check_manifest(read_manifest(path), level="headers" if headers else "full", progress=True)
@@ -190,7 +142,7 @@ def phantoms(
 
       monai-multirater phantoms data/nodules --dimensions 3 --cases 20 --raters 4 --seed 3
     """
-    with _clean_errors():
+    with clean_errors():
         from monai_multirater.data import make_phantoms
 
         path = make_phantoms(
@@ -225,71 +177,3 @@ def _print_summary(path: Path) -> None:
         table.add_row(f"marked by {rater}", *(str(count) for count in marked))
     console.print(table)
     console.print(str(path), markup=False, highlight=False)
-
-
-@app.command()
-def compare(
-    manifests: Annotated[list[Path], typer.Argument(help="Data sets, or several splits of one.")],
-    method: Annotated[
-        list[str], typer.Option(help="Objective, or overlay of the bundle in configs/objectives; repeat.")
-    ],
-    out: Annotated[Path, typer.Option(help="Folder for runs and tables.")],
-    bundle: Annotated[Path, typer.Option(help="The bundle.")] = Path("bundles/rps"),
-    seeds: Annotated[int, typer.Option(min=1, help="Training seeds per manifest.")] = 1,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs; default: the bundle's.")] = None,
-    overlay: Annotated[list[Path] | None, typer.Option(help="Further configuration for all runs.")] = None,
-    tune: Annotated[
-        list[str] | None,
-        typer.Option(help="[METHOD:]OPTION=VALUE,VALUE,... to try beside what the bundle says; repeat."),
-    ] = None,
-    choose_by: Annotated[str, typer.Option(help="Validation score that chooses: brier, mr_ece or auc.")] = "brier",
-    reference: Annotated[
-        str | None, typer.Option(help="METHOD:RULE, such as rps_bce:majority; adds paired differences to it.")
-    ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Trainings side by side, one thread each.")] = 1,
-) -> None:
-    """Train every method on every manifest, evaluate on the untouched test split, write the tables.
-
-    [bold]Examples[/bold]
-
-      monai-multirater compare a.json b.json c.json --method rps_bce --method ranked_log --out study
-
-      monai-multirater compare a.json --seeds 3 --epochs 30 --jobs 2 --method soft --method majority --out study
-
-      monai-multirater compare a.json b.json c.json --method rps_bce --method soft --out study
-      --tune learning_rate=0.002,0.01 --tune rps_bce:loss_options#lambda_rps=0.3,3 --reference rps_bce:majority
-
-    Settings to tune are chosen on the validation split, anew for every run, one option after the other.
-    A run that is finished is not repeated: after an interruption, give the same command again.
-    """
-    with _clean_errors():
-        from monai_multirater import studies
-
-        overlays = studies.method_overlays(bundle, method)
-        against = reference and studies.reference_of(reference, [path.stem for path in overlays])
-        runs = studies.compare_objectives(
-            manifests,
-            overlays,
-            bundle=bundle,
-            out=out,
-            seeds=range(seeds),
-            options={} if epochs is None else {"max_epochs": epochs},
-            common=tuple(overlay or ()),
-            tune=[studies.TunedOption.parse(text) for text in tune or ()],
-            choose_by=choose_by,
-            jobs=jobs,
-        )
-        others = {"settings": studies.settings_table(runs)}
-        if against:
-            others["differences"] = studies.differences(runs, against)
-        for path in studies.write_tables(studies.tabulate(runs), out, **others):
-            typer.echo(path)
-
-
-def main() -> None:
-    """Entry point of the command."""
-    app()
-
-
-if __name__ == "__main__":
-    main()

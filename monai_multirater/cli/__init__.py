@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command ``monai-multirater``: parse, call, print."""
+
+from monai_multirater.cli import compare, data
+from monai_multirater.cli.app import app
+
+__all__ = ["app", "compare", "data", "main"]
+
+
+def main() -> None:
+    """Entry point of the command."""
+    app()

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Subcommand that compares ways to train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from monai_multirater.cli.app import app, clean_errors
+
+__all__ = ["compare"]
+
+
+@app.command()
+def compare(
+    manifests: Annotated[list[Path], typer.Argument(help="Data sets, or several splits of one.")],
+    method: Annotated[
+        list[str], typer.Option(help="Objective, or overlay of the bundle in configs/objectives; repeat.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for runs and tables.")],
+    bundle: Annotated[Path, typer.Option(help="The bundle.")] = Path("bundles/rps"),
+    seeds: Annotated[int, typer.Option(min=1, help="Training seeds per manifest.")] = 1,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs; default: the bundle's.")] = None,
+    overlay: Annotated[list[Path] | None, typer.Option(help="Further configuration for all runs.")] = None,
+    tune: Annotated[
+        list[str] | None,
+        typer.Option(help="[METHOD:]OPTION=VALUE,VALUE,... to try beside what the bundle says; repeat."),
+    ] = None,
+    choose_by: Annotated[str, typer.Option(help="Validation score that chooses: brier, mr_ece or auc.")] = "brier",
+    reference: Annotated[
+        str | None, typer.Option(help="METHOD:RULE, such as rps_bce:majority; adds paired differences to it.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Trainings side by side, one thread each.")] = 1,
+) -> None:
+    """Train every method on every manifest, evaluate on the untouched test split, write the tables.
+
+    [bold]Examples[/bold]
+
+      monai-multirater compare a.json b.json c.json --method rps_bce --method ranked_log --out study
+
+      monai-multirater compare a.json --seeds 3 --epochs 30 --jobs 2 --method soft --method majority --out study
+
+      monai-multirater compare a.json b.json c.json --method rps_bce --method soft --out study
+      --tune learning_rate=0.002,0.01 --tune rps_bce:loss_options#lambda_rps=0.3,3 --reference rps_bce:majority
+
+    Settings to tune are chosen on the validation split, anew for every run, one option after the other.
+    A run that is finished is not repeated: after an interruption, give the same command again.
+    """
+    with clean_errors():
+        from monai_multirater import studies
+
+        overlays = studies.method_overlays(bundle, method)
+        against = reference and studies.reference_of(reference, [path.stem for path in overlays])
+        runs = studies.compare_objectives(
+            manifests,
+            overlays,
+            bundle=bundle,
+            out=out,
+            seeds=range(seeds),
+            options={} if epochs is None else {"max_epochs": epochs},
+            common=tuple(overlay or ()),
+            tune=[studies.TunedOption.parse(text) for text in tune or ()],
+            choose_by=choose_by,
+            jobs=jobs,
+        )
+        others = {"settings": studies.settings_table(runs)}
+        if against:
+            others["differences"] = studies.differences(runs, against)
+        for path in studies.write_tables(studies.tabulate(runs), out, **others):
+            typer.echo(path)
