@@ -34,6 +34,13 @@ def test_keys_that_a_batch_lacks_are_left_out_and_lists_are_kept() -> None:
     assert label["truth"][1] is None
 
 
+def test_a_consensus_is_handed_over() -> None:
+    consensus = torch.rand(2, 1, 4, 4)
+    _, label = PrepareVotes(["votes", "consensus"])({**BATCH, "consensus": consensus})
+    assert label is not None
+    assert torch.equal(label["consensus"], consensus)
+
+
 def test_without_any_key_there_is_no_label() -> None:
     _, label = PrepareVotes()({"image": BATCH["image"]})
     assert label is None

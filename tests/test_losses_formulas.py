@@ -16,6 +16,7 @@ from torch.nn.functional import (
 
 from monai_multirater.losses import (
     BetaBinomialLoss,
+    ConsensusLoss,
     CORALLoss,
     CORNLoss,
     CumulativeLinkLoss,
@@ -145,6 +146,22 @@ def test_baselines_are_binary_cross_entropies(case):
     torch.testing.assert_close(SoftVoteLoss(RATERS)(outputs, votes), soft)
     hard = binary_cross_entropy_with_logits(outputs, (votes > 2).double())
     torch.testing.assert_close(MajorityVoteLoss(RATERS)(outputs, votes), hard)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_consensus_loss_is_the_cross_entropy_with_a_probability(case, dtype):
+    outputs, votes = case[0][:, :1].to(dtype), case[1]
+    consensus = torch.rand(votes.shape, generator=torch.Generator().manual_seed(1), dtype=dtype)
+    p, q = consensus.double().numpy(), scipy.special.expit(outputs.double().numpy())
+    expected = -(p * np.log(q) + (1 - p) * np.log1p(-q)).mean()
+    assert ConsensusLoss(RATERS)(outputs, consensus).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_consensus_loss_of_vote_fractions_is_the_soft_loss_and_of_labels_the_majority_loss(case):
+    outputs, votes = case[0][:, :1], case[1]
+    soft, hard = {"consensus": votes.double() / RATERS}, {"consensus": votes > RATERS / 2}
+    torch.testing.assert_close(ConsensusLoss(RATERS)(outputs, soft), SoftVoteLoss(RATERS)(outputs, votes))
+    torch.testing.assert_close(ConsensusLoss(RATERS)(outputs, hard), MajorityVoteLoss(RATERS)(outputs, votes))
 
 
 def test_descent_on_ranked_log_finds_the_frequencies_of_the_levels():

@@ -16,6 +16,7 @@ from monai_multirater.losses import (
 from monai_multirater.ordinal import get_family
 
 SHAPES = [pytest.param((4, 5), id="2d"), pytest.param((2, 3, 4), id="3d")]
+VOTE_OBJECTIVES = [name for name in OBJECTIVES if name != "consensus"]  # which reads a fused probability instead
 MASK = torch.tensor([[1, 1, 1, 1], [0, 1, 1, 0], [1, 0, 0, 0]]).bool()
 
 
@@ -34,7 +35,7 @@ def votes_of(ratings, mask):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", VOTE_OBJECTIVES)
 def test_all_forms_of_the_target_agree(objective, shape):
     outputs, ratings = random_batch(objective, shape=shape)
     votes, counts = votes_of(ratings, MASK)
@@ -56,7 +57,7 @@ def test_all_forms_of_the_target_agree(objective, shape):
     torch.testing.assert_close(full, loss(outputs, ratings.sum(1, keepdim=True)))
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", VOTE_OBJECTIVES)
 def test_with_one_rater_ratings_are_votes(objective):
     outputs, ratings = random_batch(objective, 1)
     loss = make_loss(objective, raters=1)
@@ -66,7 +67,7 @@ def test_with_one_rater_ratings_are_votes(objective):
     torch.testing.assert_close(loss(outputs, ratings, torch.ones(3, 1).bool()), expected)
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", VOTE_OBJECTIVES)
 def test_a_batch_of_mixed_rater_counts_equals_its_items(objective):
     outputs, ratings = random_batch(objective)
     loss = make_loss(objective, raters=4, reduction="none")
@@ -77,14 +78,14 @@ def test_a_batch_of_mixed_rater_counts_equals_its_items(objective):
         torch.testing.assert_close(values[item : item + 1], alone)
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", VOTE_OBJECTIVES)
 def test_permuting_raters_changes_nothing(objective):
     outputs, ratings = random_batch(objective)
     loss, order = make_loss(objective, raters=4), torch.tensor([2, 0, 3, 1])
     torch.testing.assert_close(loss(outputs, ratings[:, order], MASK[:, order]), loss(outputs, ratings, MASK))
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", VOTE_OBJECTIVES)
 def test_reductions(objective):
     outputs, ratings = random_batch(objective)
     mean, total, values = (
@@ -96,14 +97,14 @@ def test_reductions(objective):
         make_loss(objective, raters=4, reduction="average")
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", VOTE_OBJECTIVES)
 def test_gradients_with_missing_raters(objective):
     outputs, ratings = random_batch(objective, shape=(2,), dtype=torch.float64)
     loss = make_loss(objective, raters=4)
     assert torch.autograd.gradcheck(lambda x: loss(x, ratings, MASK), (outputs.requires_grad_(),))
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", VOTE_OBJECTIVES)
 def test_autocast_computes_in_single_precision(objective):
     outputs, ratings = random_batch(objective)
     loss = make_loss(objective, raters=4)
@@ -119,7 +120,7 @@ def test_autocast_computes_in_single_precision(objective):
     torch.testing.assert_close(half.grad, single.grad.bfloat16())
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", VOTE_OBJECTIVES)
 def test_scaled_half_precision_gradients_do_not_underflow(objective):
     outputs, ratings = random_batch(objective, shape=(64, 64))
     half, single = outputs.half().requires_grad_(), outputs.half().float().requires_grad_()
@@ -129,7 +130,7 @@ def test_scaled_half_precision_gradients_do_not_underflow(objective):
     torch.testing.assert_close(half.grad.float() / 2.0**14, single.grad, rtol=2e-3, atol=1e-9)
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", VOTE_OBJECTIVES)
 def test_confident_wrong_outputs_keep_a_finite_loss_and_gradient(objective):
     outputs, ratings = random_batch(objective)
     outputs = (200 * outputs).requires_grad_()
@@ -150,7 +151,7 @@ def test_missing_rule_matters_only_where_raters_are_missing(missing):
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", VOTE_OBJECTIVES)
 def test_cuda_equals_cpu(objective):
     outputs, ratings = random_batch(objective, shape=(16, 16))
     results = []
@@ -195,6 +196,70 @@ def test_bad_values_are_named():
         loss(outputs, {"label": votes})
     with pytest.raises(TypeError, match="tensor or a mapping"):
         loss(outputs, [votes])
+
+
+CONSENSUS = {"2d": (3, 1, 4, 5), "3d": (3, 1, 2, 3, 4), "one-item": (1, 1, 7)}
+
+
+@pytest.mark.parametrize("shape", CONSENSUS.values(), ids=CONSENSUS)
+def test_all_forms_of_a_consensus_agree_and_votes_do_not_matter(shape):
+    generator = torch.Generator().manual_seed(0)
+    outputs, consensus = torch.randn(shape, generator=generator), torch.rand(shape, generator=generator)
+    loss = make_loss("consensus", raters=4)
+    expected = loss(outputs, consensus)
+    votes = torch.randint(0, 5, shape, generator=generator)
+    for value in (
+        loss(outputs, {"consensus": consensus}),
+        loss(MetaTensor(outputs), {"votes": votes, "n_raters": torch.tensor([4]), "consensus": MetaTensor(consensus)}),
+        loss(outputs, {"consensus": consensus}, torch.zeros(len(outputs), 4, dtype=torch.bool), 0),
+    ):
+        assert type(value) is torch.Tensor
+        assert torch.equal(value, expected)
+    values = make_loss("consensus", raters=4, reduction="none")(outputs, consensus)
+    assert values.shape == shape
+    torch.testing.assert_close(values.mean(), expected)
+
+
+def test_gradients_of_the_consensus_loss():
+    generator = torch.Generator().manual_seed(0)
+    outputs, consensus = (torch.randn(2, 1, 3, generator=generator, dtype=torch.float64) for _ in range(2))
+    loss, target = make_loss("consensus", raters=3), {"consensus": consensus.sigmoid()}
+    assert torch.autograd.gradcheck(lambda x: loss(x, target), (outputs.requires_grad_(),))
+
+
+def test_rounding_of_an_interpolation_is_no_error():
+    outputs = torch.tensor([[[-1.0, 2.0]]])
+    loss = make_loss("consensus", raters=3)
+    rounded = loss(outputs, torch.tensor([[[-1e-6, 1 + 1e-6]]]))
+    assert torch.equal(rounded, loss(outputs, torch.tensor([[[0.0, 1.0]]])))
+    confident = torch.tensor([[[200.0, -200.0]]], requires_grad=True)
+    value = loss(confident, torch.tensor([[[0.0, 1.0]]]))
+    value.backward()
+    assert value == 200
+    assert confident.grad.tolist() == [[[0.5, -0.5]]]
+
+
+@pytest.mark.parametrize(
+    ("target", "error", "words"),
+    [
+        ({"votes": torch.zeros(2, 1, 3)}, ValueError, r"must have 'consensus'.*Got keys \['votes'\]"),
+        ([0.5], TypeError, "must be a tensor or a mapping. Got list"),
+        (torch.zeros(2, 4, 3), ValueError, r"consensus \[B, 1, \*spatial\] for outputs of shape \(2, 1, 3\)"),
+        (torch.zeros(2, 1, 4), ValueError, r"Got shape \(2, 1, 4\)"),
+        (torch.full((2, 1, 3), 1.5), ValueError, r"in \[0, 1\]. Got 1.5 to 1.5"),
+        (torch.full((2, 1, 3), -0.01), ValueError, "Got -0.01 to -0.01"),
+        (torch.tensor([0.0, 1.0, float("nan")]).expand(2, 1, 3), ValueError, "Got nan to nan"),
+    ],
+    ids=["no-consensus", "list", "planes", "spatial", "above", "below", "nan"],
+)
+def test_a_bad_consensus_is_named(target, error, words):
+    with pytest.raises(error, match="ConsensusLoss: target .*" + words):
+        make_loss("consensus", raters=3)(torch.zeros(2, 1, 3), target)
+
+
+def test_a_consensus_needs_voxels():
+    with pytest.raises(ValueError, match="must have voxels"):
+        make_loss("consensus", raters=3)(torch.zeros(2, 1, 0), torch.zeros(2, 1, 0))
 
 
 def test_bad_options_are_named():

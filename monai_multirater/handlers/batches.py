@@ -11,15 +11,16 @@ from monai.engines import PrepareBatch
 
 __all__ = ["PrepareVotes"]
 
-TARGET_KEYS = ("votes", "n_raters", "ratings", "rater_mask", "truth", "case")
+TARGET_KEYS = ("votes", "n_raters", "ratings", "rater_mask", "truth", "consensus", "case")
 
 
 class PrepareVotes(PrepareBatch):
     """Split a batch into the image and one label mapping, moved to the engine's device.
 
     The label is a mapping with those of ``votes [B, 1, *]``, ``n_raters [B]``, ``ratings [B, R, *]``,
-    ``rater_mask [B, R]`` and ``truth [B, 1, *]`` that the batch holds and ``keys`` names, and of ``case`` (names). The
-    losses and metrics of this package take such a mapping, so rater masks reach them through stock engines.
+    ``rater_mask [B, R]``, ``truth [B, 1, *]`` and ``consensus [B, 1, *]`` (a fused probability) that the batch holds
+    and ``keys`` names, and of ``case`` (names). The losses and metrics of this package take such a mapping, so rater
+    masks reach them through stock engines.
 
     Args:
         keys: entries of the label.

@@ -2,7 +2,7 @@
 """Losses on votes: ``loss(outputs, target, rater_mask=None, n_raters=None)``."""
 
 from monai_multirater.losses.base import OrdinalLoss, VoteLoss
-from monai_multirater.losses.baselines import MajorityVoteLoss, SoftVoteLoss
+from monai_multirater.losses.baselines import ConsensusLoss, MajorityVoteLoss, SoftVoteLoss
 from monai_multirater.losses.beta_binomial import BetaBinomialLoss
 from monai_multirater.losses.cumulative import CORALLoss, CORNLoss, CumulativeLinkLoss
 from monai_multirater.losses.levels import EarthMoverLoss, LevelCrossEntropyLoss, UnimodalLoss
@@ -20,6 +20,7 @@ __all__ = [
     "BetaBinomialLoss",
     "CORALLoss",
     "CORNLoss",
+    "ConsensusLoss",
     "CumulativeLinkLoss",
     "EarthMoverLoss",
     "LevelCrossEntropyLoss",

@@ -72,16 +72,20 @@ class VoteLoss(nn.Module):
                 f"{type(self).__name__}: outputs of family {self.family!r} for {self.raters} raters must "
                 f"have {channels} channels. Got shape {tuple(outputs.shape)}."
             )
-        votes, counts = read_target(
-            target, rater_mask, n_raters, outputs=outputs, raters=self.raters, name=type(self).__name__
-        )
-        votes, counts = self._prepared(votes, counts)
+        votes, counts = self._read(outputs, target, rater_mask, n_raters)
         made = {present: self._block_score(present) for present in set(counts)}
         return blockwise(outputs, votes, [made[n] for n in counts], levels=self.raters + 1, reduction=self.reduction)
 
-    def _prepared(self, votes: Tensor, counts: list[int]) -> tuple[Tensor, list[int]]:
-        """Votes to score and raters present."""
-        return votes, counts
+    def _read(
+        self,
+        outputs: Tensor,
+        target: Tensor | Mapping[str, Any],
+        rater_mask: Tensor | None,
+        n_raters: Tensor | int | None,
+    ) -> tuple[Tensor, list[int]]:
+        """Votes to score, ``[B, 1, *spatial]``, and raters present of each item."""
+        name = type(self).__name__
+        return read_target(target, rater_mask, n_raters, outputs=outputs, raters=self.raters, name=name)
 
     def _block_score(self, present: int) -> BlockScore:
         """Score of items with ``present`` raters."""
@@ -154,7 +158,14 @@ class OrdinalLoss(VoteLoss):
         """What the module prints."""
         return f"raters={self.raters}, family={self.family!r}, scores={self.weights}, missing={self.missing!r}"
 
-    def _prepared(self, votes: Tensor, counts: list[int]) -> tuple[Tensor, list[int]]:
+    def _read(
+        self,
+        outputs: Tensor,
+        target: Tensor | Mapping[str, Any],
+        rater_mask: Tensor | None,
+        n_raters: Tensor | int | None,
+    ) -> tuple[Tensor, list[int]]:
+        votes, counts = super()._read(outputs, target, rater_mask, n_raters)
         if self.missing == "nearest" and min(counts) < self.raters:
             votes = nearest_levels(votes, torch.tensor(counts), self.raters)
             counts = [self.raters] * len(votes)

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from monai_multirater.losses.base import VoteLoss
-from monai_multirater.losses.baselines import MajorityVoteLoss, SoftVoteLoss
+from monai_multirater.losses.baselines import ConsensusLoss, MajorityVoteLoss, SoftVoteLoss
 from monai_multirater.losses.beta_binomial import BetaBinomialLoss
 from monai_multirater.losses.cumulative import CORALLoss, CORNLoss, CumulativeLinkLoss
 from monai_multirater.losses.levels import EarthMoverLoss, LevelCrossEntropyLoss, UnimodalLoss
@@ -54,6 +54,7 @@ OBJECTIVES: dict[str, Objective] = {
         Objective("beta_binomial", "beta_binomial", BetaBinomialLoss),
         Objective("soft", "binary", SoftVoteLoss),
         Objective("majority", "binary", MajorityVoteLoss),
+        Objective("consensus", "binary", ConsensusLoss),
     )
 }
 

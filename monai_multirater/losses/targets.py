@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading of loss targets: votes, ratings, or a mapping with either."""
+"""Reading of loss targets: votes, ratings, a fused probability, or a mapping with one of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from torch import Tensor
 from monai_multirater.ordinal.encoding import count_list
 from monai_multirater.votes import count_votes
 
-__all__ = ["read_target"]
+__all__ = ["read_consensus", "read_target"]
+
+SLACK = 1e-4
+"""How far outside of [0, 1] the rounding of an interpolating transform may take a probability."""
 
 
 def read_target(
@@ -56,6 +59,34 @@ def read_target(
     counts = count_list(n_raters, len(votes), raters)
     _check_range(votes, counts, name)
     return votes.to(outputs.device), counts
+
+
+def read_consensus(target: Tensor | Mapping[str, Any], *, outputs: Tensor, name: str) -> Tensor:
+    """Fused probability ``[B, 1, *spatial]`` of a target, or of its entry ``consensus``.
+
+    Raises:
+        TypeError: a target that is neither tensor nor mapping.
+        ValueError: a mapping without ``consensus``, a shape that does not fit the outputs, no voxels, or values outside
+            [0, 1] (by more than the rounding of an interpolation, 1e-4) or NaN.
+    """
+    if isinstance(target, Mapping):
+        if "consensus" not in target:
+            raise ValueError(f"{name}: target must have 'consensus', as FuseRatersd makes. Got keys {sorted(target)}.")
+        target = target["consensus"]
+    if not isinstance(target, Tensor):
+        raise TypeError(f"{name}: target must be a tensor or a mapping. Got {type(target).__name__}.")
+    consensus = target.as_subclass(Tensor)
+    if consensus.shape != (outputs.shape[0], 1, *outputs.shape[2:]):
+        raise ValueError(
+            f"{name}: target must be a consensus [B, 1, *spatial] for outputs of shape {tuple(outputs.shape)}. "
+            f"Got shape {tuple(consensus.shape)}."
+        )
+    if consensus.numel() == 0:
+        raise ValueError(f"{name}: target must have voxels. Got shape {tuple(consensus.shape)}.")
+    low, high = (float(bound) for bound in torch.aminmax(consensus))
+    if not (low >= -SLACK and high <= 1 + SLACK):
+        raise ValueError(f"{name}: target must hold probabilities in [0, 1]. Got {low:g} to {high:g}.")
+    return consensus.to(outputs.device)
 
 
 def _whole(target: Tensor, name: str) -> Tensor:
