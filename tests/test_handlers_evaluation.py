@@ -12,7 +12,7 @@ import pytest
 import torch
 from ignite.engine import Engine
 from monai.handlers import IgniteMetricHandler, from_engine
-from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
+from sklearn.metrics import brier_score_loss, f1_score, log_loss, roc_auc_score
 
 from monai_multirater.handlers import EvaluationReport, RaterCeiling
 from monai_multirater.metrics import CaseStatistics, MultiRaterSummaryMetric
@@ -173,7 +173,7 @@ def test_the_report_starts_anew_with_every_run(tmp_path: Path) -> None:
 
 def test_files_are_whole_and_the_table_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = report(make_cases(missing=False), tmp_path, figure=reliability_diagram, title="Test split")
-    names = {"cases.csv", "summary.csv", "summary.json", "statistics.npz", "reliability.png"}
+    names = {"cases.csv", "dice.csv", "summary.csv", "summary.json", "statistics.npz", "reliability.png"}
     assert {path.name for path in tmp_path.iterdir()} == names
     assert (tmp_path / "reliability.png").read_bytes().startswith(b"\x89PNG")
     again = CaseStatistics.load(tmp_path / "statistics.npz")
@@ -226,7 +226,7 @@ def test_an_interrupted_report_leaves_the_former_files(tmp_path: Path, monkeypat
     monkeypatch.setattr(pd.DataFrame, "to_csv", killed)
     with pytest.raises(KeyboardInterrupt):
         report(make_cases(missing=True), tmp_path)
-    for name in ("cases.csv", "summary.csv", "summary.json"):
+    for name in ("cases.csv", "dice.csv", "summary.csv", "summary.json"):
         assert (tmp_path / name).read_bytes() == before[name]
 
 
@@ -235,4 +235,37 @@ def test_engines_without_ratings_have_no_ceiling(tmp_path: Path) -> None:
     for case in cases:
         del case["label"]["ratings"]
     report(cases, tmp_path)
-    assert list(json.loads((tmp_path / "summary.json").read_text())["scores"]) == ["model"]
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert list(summary["scores"]) == ["model"]
+    assert "dice" not in summary
+    assert not (tmp_path / "dice.csv").exists()
+
+
+@pytest.mark.parametrize("missing", [False, True], ids=["all-raters", "missing-raters"])
+def test_dice_of_the_model_stands_beside_that_of_the_raters(missing: bool, tmp_path: Path) -> None:
+    """Reference: scikit-learn's ``f1_score`` case by case; the model's mean is that of the metric."""
+    cases = make_cases(missing=missing)
+    report(cases, tmp_path)
+    rows = pd.read_csv(tmp_path / "dice.csv").set_index(["rater", "case"])
+    assert len(rows) == sum(int(case["label"]["n_raters"]) for case in cases)
+    for case in cases:
+        planes, present = case["label"]["ratings"].numpy(), case["label"]["rater_mask"].numpy()
+        for index in np.flatnonzero(present):
+            row = rows.loc[RATERS[index], case["label"]["case"]]
+            others = planes[present & (np.arange(3) != index)]
+            mask = planes[index].ravel()
+            assert row["model"] == pytest.approx(f1_score(mask, case["pred"].numpy().ravel() > 0.5))
+            if len(others):
+                assert row["consensus"] == pytest.approx(f1_score((others.mean(0) > 0.5).ravel(), mask))
+                assert row["others"] == pytest.approx(np.mean([f1_score(other.ravel(), mask) for other in others]))
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    for rater in RATERS:
+        for partner in ("model", "consensus", "others"):
+            found = summary["dice"][rater][partner]
+            assert found["value"] == pytest.approx(rows.loc[rater][partner].mean())
+            assert found["low"] <= found["high"]
+        human = summary["scores"][f"rater {rater}"]
+        assert human["dice_raters"] == summary["dice"][rater]["others"]
+        assert human["dice_majority"]["value"] == pytest.approx(summary["dice"][rater]["consensus"]["value"])
+    means = rows.groupby("case")["model"].mean()
+    assert summary["scores"]["model"]["dice_raters"]["value"] == pytest.approx(means.mean())

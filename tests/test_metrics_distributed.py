@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch.multiprocessing import spawn
 
-from monai_multirater.metrics import CaseStatistics, MultiRaterSummaryMetric
+from monai_multirater.metrics import CaseStatistics, MultiRaterSummaryMetric, RaterDiceCollector
 
 
 def _cases(count=5):
@@ -30,6 +30,14 @@ def _run(cases):
     for p, label in cases:
         metric([p], [label])
     return metric
+
+
+def _dice(cases):
+    collector = RaterDiceCollector(("A", "B"))
+    for p, label in cases:
+        ratings = torch.stack([p[0] > 0.4, label["votes"][0] > 0]).to(torch.uint8)
+        collector.update(p, {"ratings": ratings, "case": label["case"]})
+    return collector.evidence()
 
 
 def _shares(cases, split):
@@ -51,6 +59,8 @@ def _worker(rank, port, folder):
         statistics = metric.case_statistics()
         assert np.array_equal(metric.aggregate().item(), statistics.score("mr_ece"), equal_nan=True)
         statistics.save(Path(folder) / f"{split}{rank}.npz")
+        dice = _dice(_shares(_cases(), split)[rank])
+        np.savez(Path(folder) / f"dice_{split}{rank}.npz", cases=np.array(dice.cases, str), values=dice.values)
     dist.destroy_process_group()
 
 
@@ -77,6 +87,16 @@ def test_two_processes_equal_one(split, gathered):
         for name, result in expected.items():
             assert summary[name].estimate == result.estimate
             assert np.array_equal(summary[name].distribution, result.distribution)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("split", SPLITS)
+def test_dice_of_two_processes_is_that_of_one(split, gathered):
+    expected = _dice([] if split == "nothing" else _cases())
+    for rank in range(2):
+        found = np.load(gathered / f"dice_{split}{rank}.npz")
+        assert tuple(found["cases"]) == expected.cases
+        np.testing.assert_array_equal(found["values"], expected.values)
 
 
 @pytest.mark.slow

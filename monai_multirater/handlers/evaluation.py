@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 from monai_multirater.calibration import ReliabilityTable
-from monai_multirater.metrics import CaseStatistics, MultiRaterSummaryMetric
-from monai_multirater.resampling import BootstrapResult
+from monai_multirater.metrics import CaseStatistics, MultiRaterSummaryMetric, RaterDice, RaterDiceCollector
+from monai_multirater.resampling import BootstrapResult, case_weights
 
 __all__ = ["EvaluationReport", "RaterCeiling"]
 
@@ -70,12 +70,16 @@ class EvaluationReport:
 
     Files in ``output_dir``, each written under a temporary name and renamed: ``cases.csv`` (one row a case),
     ``summary.json`` and ``summary.csv`` (every score with its bootstrap interval over cases, the raters as reference),
-    ``statistics.npz`` (the per-case evidence, for later comparisons), ``reliability.png``.
+    ``statistics.npz`` (the per-case evidence, for later comparisons), ``dice.csv`` (one row per rater and case that the
+    rater marked: Dice with the model's foreground, with the majority of the other raters, and its mean with each of
+    them, see :func:`~monai_multirater.metrics.rater_dice`; means with intervals are under ``dice`` in the summary),
+    ``reliability.png``.
 
     Args:
         output_dir: where to write.
         metric: the metric attached to the same evaluator.
-        raters: rater names; with them each rater is scored like a model, see :class:`RaterCeiling`.
+        raters: rater names; with them each rater is scored like a model, see :class:`RaterCeiling`, and compared with
+            it in ``dice.csv``.
         figure: function of a :class:`~monai_multirater.calibration.ReliabilityTable` that returns a matplotlib figure.
         resamples: bootstrap resamples of the cases.
         fraction: cases drawn per resample, relative to all.
@@ -100,6 +104,7 @@ class EvaluationReport:
         self.output_dir = Path(output_dir)
         self.metric = metric
         self.ceiling = RaterCeiling(raters)
+        self.dice = RaterDiceCollector(raters)
         self.figure = figure
         self.options: dict[str, Any] = {"resamples": resamples, "fraction": fraction, "seed": seed}
         self.title = title
@@ -107,38 +112,57 @@ class EvaluationReport:
 
     def attach(self, engine: Engine) -> None:
         """Register with an evaluator."""
-        engine.add_event_handler(Events.EPOCH_STARTED, lambda _: self.ceiling.reset())
+        engine.add_event_handler(Events.EPOCH_STARTED, self._reset)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._update)
         engine.add_event_handler(Events.COMPLETED, self._finish)
+
+    def _reset(self, _: Engine) -> None:
+        self.ceiling.reset()
+        self.dice.reset()
 
     def _update(self, engine: Engine) -> None:
         for output in engine.state.output:
             if "ratings" in output["label"]:
                 self.ceiling.update(output["label"])
+                if self.dice.raters:
+                    self.dice.update(output["pred"], output["label"])
 
     def _finish(self, _: Engine) -> None:
         statistics, table = self.metric.case_statistics(), self.metric.reliability_table()
-        human = self.ceiling.statistics()
+        human, dice = self.ceiling.statistics(), self.dice.evidence()
         if self.disable:
             return
-        summaries: dict[str, Summary] = {"model": statistics.compute_summary(**self.options)}
-        summaries.update({f"rater {n}": s.compute_summary(**self.options) for n, s in human.items()})
-        self._write(statistics, summaries, table)
+        weights = case_weights(len(statistics), **self.options)
+        overlaps = dice.compute_summary(weights, statistics.names) if dice.cases else {}
+        summaries: dict[str, Summary] = {"model": statistics.compute_summary(weights=weights)}
+        for name, found in human.items():
+            among = {"dice_raters": overlaps[name]["others"]} if "others" in overlaps.get(name, {}) else {}
+            summaries[f"rater {name}"] = {**found.compute_summary(**self.options), **among}
+        self._write(statistics, summaries, table, dice, overlaps)
         _print_summary(self.title, len(statistics), summaries)
 
-    def _write(self, statistics: CaseStatistics, summaries: Mapping[str, Summary], table: ReliabilityTable) -> None:
+    def _write(
+        self,
+        statistics: CaseStatistics,
+        summaries: Mapping[str, Summary],
+        table: ReliabilityTable,
+        dice: RaterDice,
+        overlaps: Mapping[str, Summary],
+    ) -> None:
         self.output_dir.mkdir(parents=True, exist_ok=True)
         rows = [
             {"who": who, "score": name, **_as_row(result)}
             for who, summary in summaries.items()
             for name, result in summary.items()
         ]
-        nested = {who: {name: _as_row(r) for name, r in summary.items()} for who, summary in summaries.items()}
-        content = {"cases": len(statistics), "bootstrap": self.options, "scores": nested}
+        content: dict[str, Any] = {"cases": len(statistics), "bootstrap": self.options, "scores": _nested(summaries)}
         if self.figure is not None:
             picture = self.figure(table, title=self.title)
             self._replace("reliability.png", lambda path: picture.savefig(path, dpi=150, format="png"))
         statistics.save(self.output_dir / "statistics.npz")
+        if dice.cases:
+            content["dice"] = _nested(overlaps)
+            self._replace("dice.csv", lambda path: pd.DataFrame(dice.columns()).to_csv(path, index=False))
         self._replace("cases.csv", lambda path: pd.DataFrame(statistics.case_table()).to_csv(path, index=False))
         self._replace("summary.csv", lambda path: pd.DataFrame(rows).to_csv(path, index=False))
         self._replace("summary.json", lambda path: path.write_text(json.dumps(content, indent=2) + "\n"))
@@ -147,6 +171,10 @@ class EvaluationReport:
         temporary = self.output_dir / f".{name}.tmp"
         write(temporary)
         temporary.replace(self.output_dir / name)
+
+
+def _nested(summaries: Mapping[str, Summary]) -> dict[str, dict[str, dict[str, float | None]]]:
+    return {who: {name: _as_row(result) for name, result in summary.items()} for who, summary in summaries.items()}
 
 
 def _as_row(result: BootstrapResult) -> dict[str, float | None]:

@@ -9,10 +9,12 @@ from monai_multirater.metrics.calibration import (
     MultiRaterLogLossMetric,
     TruthErrorMetric,
 )
+from monai_multirater.metrics.rater_dice import DICE_PARTNERS, RaterDice, RaterDiceCollector, rater_dice
 from monai_multirater.metrics.statistics import CaseStatistics, compare_models
 from monai_multirater.metrics.summary import MultiRaterSummaryMetric
 
 __all__ = [
+    "DICE_PARTNERS",
     "CaseMetric",
     "CaseStatistics",
     "MultiRaterAUCMetric",
@@ -20,6 +22,9 @@ __all__ = [
     "MultiRaterCalibrationErrorMetric",
     "MultiRaterLogLossMetric",
     "MultiRaterSummaryMetric",
+    "RaterDice",
+    "RaterDiceCollector",
     "TruthErrorMetric",
     "compare_models",
+    "rater_dice",
 ]

@@ -93,8 +93,8 @@ def _add_truth(row: Array, votes: VoteCase, case: RatedCase, layout: RowLayout) 
     row[layout["truth_confidence"]] = truth.sum_probability
 
 
-def overlap(probability: npt.NDArray[np.floating], mask: npt.NDArray[np.bool_]) -> float:
-    """Dice of the prediction (`p > 0.5`) and a mask; NaN, undefined, when both are empty."""
+def overlap(probability: npt.NDArray[np.floating] | npt.NDArray[np.bool_], mask: npt.NDArray[np.bool_]) -> float:
+    """Dice of the prediction (`p > 0.5`, or a mask) and a mask; NaN, undefined, when both are empty."""
     predicted = probability > 0.5
     size = int(np.count_nonzero(predicted)) + int(np.count_nonzero(mask))
     return 2 * int(np.count_nonzero(predicted & mask)) / size if size else float("nan")
