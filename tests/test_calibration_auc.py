@@ -13,7 +13,7 @@ from monai_multirater.calibration import (
     multirater_auc,
     multirater_ece,
 )
-from monai_multirater.calibration.histogram import HISTOGRAM_BINS, fine_bin
+from monai_multirater.calibration.histogram import HISTOGRAM_BINS, fine_bin, fine_bin_ranges
 from monai_multirater.calibration.inputs import as_case
 from monai_multirater.calibration.ranking import rank_cases
 from monai_multirater.calibration.stack import case_entries, sparse_entries
@@ -91,6 +91,18 @@ def test_fine_bins_are_monotone_mirrored_and_resolve_both_tails():
         near = np.array([low, low * 1.05], np.float32)
         assert np.diff(fine_bin(near))[0] > 0
     assert (np.diff(fine_bin(np.array([1 - 3e-7, 1 - 2e-7, 1 - 1e-7, 1], np.float32))) > 0).all()
+
+
+def test_the_ranges_of_the_fine_bins_hold_every_float32_number_once():
+    low, high = fine_bin_ranges()
+    index = np.flatnonzero(~np.isnan(low))
+    for edge in (low, high):
+        numbers = edge[index].astype(np.float32)
+        assert np.array_equal(numbers, edge[index])
+        assert np.array_equal(fine_bin(numbers), index)
+    following = np.nextafter(high[index[:-1]].astype(np.float32), np.float32(2))
+    assert np.array_equal(following, low[index[1:]])
+    assert (low[0], high[0], high[-1]) == (0, 0, 1)
 
 
 def test_float64_is_rounded_to_float32_first():

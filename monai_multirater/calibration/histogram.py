@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from monai_multirater.calibration.equal_mass import quantile_error
-from monai_multirater.calibration.inputs import ArrayLike, FloatArray, IntArray, VoteCase, as_case, dot
+from monai_multirater.calibration.inputs import ArrayLike, FloatArray, IntArray, VoteCase, as_case, as_cases, dot
 from monai_multirater.calibration.reliability import check_bins
 
 HISTOGRAM_BINS = 1 << 18
@@ -53,6 +53,13 @@ class CaseHistogram:
         """Histogram of one case; arguments and errors as in `ReliabilityTable.from_case`."""
         return histogram(as_case(probability, votes, n_raters, function="CaseHistogram.from_case"))
 
+    def update(self, probability: ArrayLike, votes: ArrayLike, n_raters: int | ArrayLike) -> CaseHistogram:
+        """Return this histogram plus one case, or plus a batch `[B, 1, *spatial]` when `n_raters` is `[B]`."""
+        table = self
+        for case in as_cases(probability, votes, n_raters, function="CaseHistogram.update"):
+            table = table.merge(histogram(case))
+        return table
+
     def merge(self, other: CaseHistogram) -> CaseHistogram:
         """Return the histogram of both sets of cases."""
         return CaseHistogram(
@@ -63,6 +70,10 @@ class CaseHistogram:
         )
 
     __add__ = merge
+
+    def pooled(self) -> tuple[IntArray, IntArray]:
+        """Positives and negatives, int64 `[262144]` each."""
+        return self.positives, self.negatives
 
     def auc(self) -> float:
         """AUC over all pairs; two pairs within one bin count one half; NaN without both classes."""
@@ -122,6 +133,28 @@ def fine_bin(p: FloatArray) -> npt.NDArray[np.intp]:
     index = first[octave] + offset
     index[bits == 0] = 0
     return np.where(upper, HISTOGRAM_BINS - 1 - index, index)
+
+
+@lru_cache(maxsize=1)
+def fine_bin_ranges() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Lowest and highest float32 number of each fine bin, `[262144]` each; NaN where a bin holds none."""
+    first, width = _octave_tables()
+    octave = np.repeat(np.arange(len(width)), width)
+    offset = np.arange(1, _HALF) - first[octave]
+    # the bin of mantissa m is floor(m * width / 2^23)
+    start, end = (-((-(offset + more) << 23) // width[octave]) for more in (0, 1))
+    start[0] = max(start[0], 1)  # zero has a bin of its own
+    low, high = ((1.0 + m * 2.0**-23) * 2.0 ** (octave - 127.0) for m in (start, end - 1))
+    small = octave == 0  # subnormal numbers
+    low[small], high[small] = start[small] * 2.0**-149, (end[small] - 1) * 2.0**-149
+    low, high = np.append(0.0, low), np.append(0.0, high)
+    # towards 1 the numbers are 1 - k 2^-24, and 1/2 belongs to the bin that ends there
+    least, most = np.ceil(low * 2.0**24), np.floor(high * 2.0**24)
+    most[-1] = 2.0**23
+    least[least > most] = np.nan
+    most[np.isnan(least)] = np.nan
+    upper_low, upper_high = 1.0 - most[::-1] * 2.0**-24, 1.0 - least[::-1] * 2.0**-24
+    return np.concatenate([low, upper_low]), np.concatenate([high, upper_high])
 
 
 def auc_from_counts(positives: npt.NDArray[np.generic], negatives: npt.NDArray[np.generic]) -> float:

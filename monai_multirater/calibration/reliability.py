@@ -181,7 +181,9 @@ def tabulate(case: VoteCase, *, bins: int, log_loss: bool = True) -> Reliability
     )
 
 
-def block_log_loss(p: npt.NDArray[np.float64], votes: npt.NDArray[np.float64], raters: int) -> float:
+def block_log_loss(
+    p: npt.NDArray[np.float64], votes: npt.NDArray[np.float64], raters: int | npt.NDArray[np.float64]
+) -> float:
     """Sum over voxels of `-votes log p - (raters - votes) log(1 - p)`, logarithms bounded below by -100."""
     with np.errstate(divide="ignore"):
         yes = np.maximum(np.log(p), LOG_FLOOR)

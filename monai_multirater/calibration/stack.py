@@ -82,7 +82,7 @@ class HistogramStack:
             exact: float64 `[cases]`, exact number of concordant pairs within each case where it is known
                 (`PairRanking.concordant`); only comparisons between cases then rest on the bins.
         """
-        plus, minus = self._pooled()
+        plus, minus = self.pooled()
         value = auc_from_counts(plus, minus)
         if exact is None or np.isnan(value):
             return value
@@ -95,7 +95,7 @@ class HistogramStack:
             bins, plus, minus = self.entries[:, part]
             shared = ~single_valued()[bins]
             own += dot(plus[shared].astype(np.float64), minus[shared].astype(np.float64))
-        return auc_error_bound(*self._pooled(), own)
+        return auc_error_bound(*self.pooled(), own)
 
     def concordance(self) -> npt.NDArray[np.float64]:
         r"""Concordant pairs between cases, float64 `[cases, cases]`: positives of i against negatives of j.
@@ -130,7 +130,8 @@ class HistogramStack:
         ends = np.cumsum(self.counts).tolist()
         return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
 
-    def _pooled(self) -> tuple[IntArray, IntArray]:
+    def pooled(self) -> tuple[IntArray, IntArray]:
+        """Positives and negatives of all cases together, int64 `[262144]` each."""
         plus, minus = np.zeros((2, HISTOGRAM_BINS), np.int64)
         for part in self._slices():
             bins = self.entries[0, part]
