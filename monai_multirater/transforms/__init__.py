@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Transforms for ratings of several raters: array form, and dictionary form with the suffix ``d``."""
 
+from monai_multirater.transforms.calibrate import CalibrateProbability, CalibrateProbabilityd
 from monai_multirater.transforms.consensus import (
     OrdinalConsensus,
     OrdinalConsensusd,
@@ -17,6 +18,8 @@ from monai_multirater.transforms.select import RandSelectRater, RandSelectRaterd
 from monai_multirater.transforms.stack import LoadRaters, LoadRatersd, StackRaters, StackRatersd
 
 __all__ = [
+    "CalibrateProbability",
+    "CalibrateProbabilityd",
     "LevelMapsd",
     "LoadImageRatersd",
     "LoadRaters",
