@@ -18,7 +18,6 @@ from monai_multirater.studies import (
     compare_objectives,
     differences,
     method_overlays,
-    reference_of,
     tabulate,
     write_tables,
 )
@@ -104,28 +103,6 @@ def test_a_case_in_two_test_splits_is_drawn_together(tmp_path: Path) -> None:
     assert (two["low"], two["high"]) == (one["low"], one["high"])
 
 
-@pytest.mark.parametrize("text", ["rps", "rps:", "rps:mean", "soft:expected"])
-def test_an_impossible_reference_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="The reference must be METHOD:RULE"):
-        reference_of(text, ["rps"])
-    assert reference_of("rps:majority", ["rps"]) == ("rps", "majority")
-
-
-def test_unknown_method_lists_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"'nonsense'.*known are .*beta_binomial.*rps_bce"):
-        method_overlays(BUNDLE, ["rps_bce", "nonsense"])
-
-
-def test_every_objective_has_an_overlay() -> None:
-    from monai_multirater.losses import OBJECTIVES
-
-    names = {path.stem for path in (BUNDLE / "configs" / "objectives").glob("*.json")}
-    assert names == {*OBJECTIVES, "random_rater"}
-    for name in OBJECTIVES:
-        content = json.loads((BUNDLE / "configs" / "objectives" / f"{name}.json").read_text())
-        assert content["objective"] == name
-
-
 @pytest.mark.slow
 def test_a_comparison_runs_once_and_goes_on(tmp_path: Path) -> None:
     manifest = make_phantoms(tmp_path / "skin", cases=8, size=32, raters=3, splits=(0.5, 0.25, 0.25), progress=False)
@@ -174,7 +151,7 @@ def test_failed_runs_are_named_after_the_others(tmp_path: Path, capfd: pytest.Ca
 
 
 def test_command_refuses_an_unknown_method(tmp_path: Path) -> None:
-    arguments = ["compare", "a.json", "--method", "nonsense", "--out", str(tmp_path), "--bundle", str(BUNDLE)]
+    arguments = ["compare", "a.json", "--methods", "soft,nonsense", "--out", str(tmp_path), "--bundle", str(BUNDLE)]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 1
     assert "known are" in result.output

@@ -185,7 +185,9 @@ def test_impossible_choices_stop_everything_before_work(
     arguments: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        compare_objectives([], method_overlays(BUNDLE, ["rps"]), bundle=BUNDLE, out=tmp_path / "out", **arguments)
+        compare_objectives(
+            [], method_overlays(BUNDLE, ["objectives/rps"]), bundle=BUNDLE, out=tmp_path / "out", **arguments
+        )
     assert not (tmp_path / "out").exists()
 
 
@@ -194,8 +196,8 @@ def test_a_tuned_comparison_from_the_command_line(tmp_path: Path) -> None:
     manifest = make_phantoms(tmp_path / "skin", cases=8, size=32, raters=3, splits=(0.5, 0.25, 0.25), progress=False)
     tiny = tmp_path / "tiny.json"
     tiny.write_text(json.dumps({"spatial_size": [32, 32], "augment": []}))
-    words = ["compare", str(manifest), "--method", "rps_bce", "--out", str(tmp_path / "out"), "--bundle", str(BUNDLE)]
-    words += ["--epochs", "2", "--overlay", str(tiny), "--tune", "rps_bce:loss_options#lambda_rps=4"]
+    words = ["compare", str(manifest), "--methods", "rps", "--out", str(tmp_path / "out"), "--bundle", str(BUNDLE)]
+    words += ["--epochs", "2", "--overlay", str(tiny), "--tune", "rps:loss_options#lambda_rps=4"]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
     table = pd.read_csv(tmp_path / "out" / "settings.csv")

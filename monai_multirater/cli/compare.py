@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -16,17 +17,24 @@ __all__ = ["compare"]
 @app.command()
 def compare(
     manifests: Annotated[list[Path], typer.Argument(help="Data sets, or several splits of one.")],
-    method: Annotated[
-        list[str], typer.Option(help="Objective, or overlay of the bundle in configs/objectives; repeat.")
-    ],
     out: Annotated[Path, typer.Option(help="Folder for runs and tables.")],
+    methods: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Overlays of the bundle in configs/targets or configs/objectives, or files; commas, or repeat. "
+            "Default: rps,soft,soft-gaussian,majority,random,staple,simple,svls, the paper's eight."
+        ),
+    ] = None,
     bundle: Annotated[Path, typer.Option(help="The bundle.")] = Path("bundles/rps"),
     seeds: Annotated[int, typer.Option(min=1, help="Training seeds per manifest.")] = 1,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs; default: the bundle's.")] = None,
     overlay: Annotated[list[Path] | None, typer.Option(help="Further configuration for all runs.")] = None,
     tune: Annotated[
         list[str] | None,
-        typer.Option(help="[METHOD:]OPTION=VALUE,VALUE,... to try beside what the bundle says; repeat."),
+        typer.Option(
+            help="[METHOD:]OPTION=VALUE,VALUE,... to try beside what the bundle says; repeat. Default: lambda of rps "
+            "and sigma of soft-gaussian; 'none' for nothing."
+        ),
     ] = None,
     choose_by: Annotated[str, typer.Option(help="Validation score that chooses: brier, mr_ece or auc.")] = "brier",
     reference: Annotated[
@@ -38,21 +46,29 @@ def compare(
 
     [bold]Examples[/bold]
 
-      monai-multirater compare a.json b.json c.json --method rps_bce --method ranked_log --out study
+      monai-multirater compare a.json --out study
 
-      monai-multirater compare a.json --seeds 3 --epochs 30 --jobs 2 --method soft --method majority --out study
+      monai-multirater compare a.json --seeds 3 --epochs 30 --jobs 2 --methods soft,majority,staple --out study
 
-      monai-multirater compare a.json b.json c.json --method rps_bce --method soft --out study
-      --tune learning_rate=0.002,0.01 --tune rps_bce:loss_options#lambda_rps=0.3,3 --reference rps_bce:majority
+      monai-multirater compare a.json b.json c.json --methods rps,corn --out study
+      --tune learning_rate=0.002,0.01 --tune rps:loss_options#lambda_rps=0.3,3 --reference rps:majority
 
+      torchrun --nproc_per_node=2 -m monai_multirater.cli compare a.json --out study
+
+    The method rps is the paper's, objectives/rps_bce; objectives/rps is the score alone.
     Settings to tune are chosen on the validation split, anew for every run, one option after the other.
     A run that is finished is not repeated: after an interruption, give the same command again.
     """
     with clean_errors():
         from monai_multirater import studies
 
-        overlays = studies.method_overlays(bundle, method)
-        against = reference and studies.reference_of(reference, [path.stem for path in overlays])
+        first = studies.Ranks.of(os.environ).rank == 0
+        overlays = studies.method_overlays(bundle, methods or studies.METHODS)
+        names = [path.stem for path in overlays]
+        against = reference and studies.reference_of(reference, names)
+        tuned = studies.tuned_options(tune or (), names)
+        for path in overlays if first else ():
+            typer.echo(f"{path.stem}: {path}")
         runs = studies.compare_objectives(
             manifests,
             overlays,
@@ -61,10 +77,12 @@ def compare(
             seeds=range(seeds),
             options={} if epochs is None else {"max_epochs": epochs},
             common=tuple(overlay or ()),
-            tune=[studies.TunedOption.parse(text) for text in tune or ()],
+            tune=tuned,
             choose_by=choose_by,
             jobs=jobs,
         )
+        if not first:
+            return
         others = {"settings": studies.settings_table(runs)}
         if against:
             others["differences"] = studies.differences(runs, against)

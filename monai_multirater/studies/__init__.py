@@ -1,20 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whole jobs."""
 
-from monai_multirater.studies.comparison import compare_objectives, method_overlays, reference_of
+from monai_multirater.studies.comparison import compare_objectives
+from monai_multirater.studies.methods import METHODS, default_tuning, method_overlays, reference_of, tuned_options
+from monai_multirater.studies.ranks import Ranks
 from monai_multirater.studies.runs import Run, Trial, TunedOption, run_once
 from monai_multirater.studies.tables import differences, settings_table, tabulate, write_tables
 
 __all__ = [
+    "METHODS",
+    "Ranks",
     "Run",
     "Trial",
     "TunedOption",
     "compare_objectives",
+    "default_tuning",
     "differences",
     "method_overlays",
     "reference_of",
     "run_once",
     "settings_table",
     "tabulate",
+    "tuned_options",
     "write_tables",
 ]

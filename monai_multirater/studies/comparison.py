@@ -6,18 +6,19 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
 from tqdm.auto import tqdm
 
 from monai_multirater.data import read_manifest
-from monai_multirater.studies.runs import CRITERIA, FOREGROUND_RULES, Run, TunedOption, run_once
+from monai_multirater.studies.ranks import Ranks
+from monai_multirater.studies.runs import CRITERIA, Run, TunedOption, run_once
+from monai_multirater.studies.workers import each_in_worker
 
-__all__ = ["compare_objectives", "method_overlays", "reference_of"]
+__all__ = ["compare_objectives"]
 
 
 def compare_objectives(
@@ -35,6 +36,9 @@ def compare_objectives(
 ) -> list[Run]:
     """Train and evaluate every combination of manifest, overlay and seed; return the runs that are finished.
 
+    A run whose process dies (killed, out of memory) is tried once more. Under ``torchrun`` the ranks share the runs,
+    each with a GPU of its own where there are any, and return when all ranks are done.
+
     Args:
         manifests: data sets, or several splits of one.
         overlays: one configuration file per method.
@@ -51,7 +55,8 @@ def compare_objectives(
         ManifestError: a manifest is missing or wrong; nothing is started.
         ValueError: two runs would share a directory, a directory holds a run that was asked for something else, an
             unknown ``choose_by``, or a tuned method that is not compared.
-        RuntimeError: naming the runs that failed, after all others are done.
+        RuntimeError: naming the runs that failed, after all others are done; under ``torchrun`` all of them on the
+            first rank, and on the others their own.
     """
     for manifest in manifests:
         read_manifest(manifest)
@@ -93,7 +98,7 @@ def _check_choice(tune: Sequence[TunedOption], choose_by: str, methods: Sequence
             )
 
 
-def _run_logged(bundle: Path, run: Run, threads: int | None) -> None:
+def _run_logged(bundle: Path, threads: int | None, run: Run) -> None:
     """Run in a process of its own, with everything it prints going to ``log.txt`` in the run's directory."""
     run.directory.mkdir(parents=True, exist_ok=True)
     with (run.directory / "log.txt").open("a", encoding="utf-8") as log, _output_to(log):
@@ -118,46 +123,21 @@ def _output_to(file: TextIO) -> Iterator[None]:
 
 
 def _run_all(runs: Sequence[Run], bundle: Path, jobs: int) -> list[Run]:
-    failures: dict[Path, BaseException] = {}
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        pending = {pool.submit(_run_logged, bundle, run, 1 if jobs > 1 else None): run for run in runs}
-        for future in tqdm(as_completed(pending), total=len(runs), unit="run", desc="Comparing"):
-            error = future.exception()
+    ranks, failures = Ranks.of(os.environ), dict[str, str]()
+    work = partial(_run_logged, bundle, 1 if jobs > 1 else None)
+    with ranks.joined() as group, ranks.hidden():
+        mine = ranks.share([run for run in runs if not run.finished], group)
+        bar = tqdm(total=len(mine), unit="run", desc="Comparing", disable=ranks.rank > 0)
+        for run, error in each_in_worker(work, mine, jobs=jobs):
+            bar.update()
             if error is not None:
-                failures[pending[future].directory] = error
+                failures[str(run.directory)] = str(error) or type(error).__name__
+                tqdm.write(f"{run.directory} failed: {failures[str(run.directory)]}", file=sys.stderr)
+        bar.close()
+        everywhere = ranks.gather(failures, group)
+    if ranks.rank == 0:
+        failures = {directory: error for found in everywhere for directory, error in found.items()}
     if failures:
         lines = [f"  {directory}: {error} (see log.txt there)" for directory, error in failures.items()]
         raise RuntimeError("\n".join([f"compare_objectives: {len(failures)} of {len(runs)} runs failed:", *lines]))
     return list(runs)
-
-
-def method_overlays(bundle: Path, methods: Sequence[str]) -> list[Path]:
-    """Return the overlay file of each method: a path, or a name in the bundle's ``configs/objectives``.
-
-    Raises:
-        ValueError: naming the unknown method and the known ones.
-    """
-    folder = bundle / "configs" / "objectives"
-    known = {path.stem: path for path in sorted(folder.glob("*.json"))}
-    overlays = []
-    for method in methods:
-        path = known.get(method, Path(method))
-        if not path.is_file():
-            raise ValueError(f"There is no method {method!r}; known are {', '.join(known)}, or give a file.")
-        overlays.append(path)
-    return overlays
-
-
-def reference_of(text: str, methods: Sequence[str]) -> tuple[str, str]:
-    """Read ``METHOD:RULE``, the method and foreground rule that others are compared with.
-
-    Raises:
-        ValueError: the method is not compared, or there is no such rule.
-    """
-    method, _, rule = text.rpartition(":")
-    if method not in methods or rule not in FOREGROUND_RULES:
-        raise ValueError(
-            f"The reference must be METHOD:RULE, a method among {', '.join(methods)} and a rule among "
-            f"{', '.join(FOREGROUND_RULES)}. Got {text!r}."
-        )
-    return method, rule

@@ -96,6 +96,11 @@ class Run:
         return self.overlay.stem
 
     @property
+    def finished(self) -> bool:
+        """Whether this run has been evaluated."""
+        return all(self.summary(rule).is_file() for rule in FOREGROUND_RULES)
+
+    @property
     def trials_file(self) -> Path:
         """File that lists the settings tried, when there was something to choose."""
         return self.directory / "trials.json"
@@ -160,7 +165,7 @@ def run_once(bundle: Path, run: Run, *, threads: int | None = None) -> Run:
     if threads is not None:
         torch.set_num_threads(threads)
     run.check_directory()
-    if all(run.summary(rule).is_file() for rule in FOREGROUND_RULES):
+    if run.finished:
         return run
     _write_json(run.directory / "run.json", run.request())
     trained = _choose(bundle, run)
