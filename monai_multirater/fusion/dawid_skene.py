@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from monai_multirater.fusion.confusion import LabelPatterns, posterior
+from monai_multirater.fusion.patterns import Floats
 
 __all__ = ["DawidSkeneResult", "dawid_skene"]
 
@@ -83,10 +84,7 @@ def dawid_skene(
         confusion = patterns.confusion(truth)
         truth = posterior(prior, patterns.likelihood(np.nan_to_num(confusion)))
         iterations += 1
-        changes = [
-            np.abs(np.nan_to_num(new) - np.nan_to_num(old)).max() for new, old in zip((prior, confusion), before)
-        ]
-        converged = iterations > 1 and max(changes) <= tolerance
+        converged = iterations > 1 and max(map(_change, before, (prior, confusion))) <= tolerance
     return DawidSkeneResult(
         patterns.spread(truth, torch.float32),
         torch.from_numpy(confusion),
@@ -94,3 +92,7 @@ def dawid_skene(
         iterations,
         converged,
     )
+
+
+def _change(before: Floats, after: Floats) -> float:
+    return float(np.abs(np.nan_to_num(after) - np.nan_to_num(before)).max())

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -70,13 +71,13 @@ class _Call:
 
     def by_pattern(self, volume: PatternVolume, values: Floats, weights: Floats, **others: Any) -> FusionResult:
         """Result of a method that gives each pattern a value ``[B, P]``."""
-        scores = (self.stack.per_case(score) for score in performance(volume, values))
-        return self.result(volume.fill(values), *scores, weights, **others)
+        sensitivity, specificity = map(self.stack.per_case, performance(volume, values))
+        return self.result(volume.fill(values), sensitivity, specificity, weights, **others)
 
     def by_voxel(self, probability: Tensor, weights: Floats) -> FusionResult:
         """Result of a method that gives each voxel a value."""
-        scores = (self.stack.per_case(score) for score in _against(probability, self.stack))
-        return self.result(probability, *scores, weights)
+        sensitivity, specificity = map(self.stack.per_case, _against(probability, self.stack))
+        return self.result(probability, sensitivity, specificity, weights)
 
     @property
     def equal(self) -> Floats:
@@ -134,7 +135,7 @@ def fusion_method(name: str) -> FusionMethod:
     return FUSIONS[key]
 
 
-def _by_votes(rule: Callable[[Floats, Floats], Floats]) -> Callable[[_Call], FusionResult]:
+def _by_votes(rule: Callable[[Floats, Floats], npt.NDArray[Any]]) -> Callable[[_Call], FusionResult]:
     """Method whose answer depends on votes ``[1, P]`` and raters present ``[B, 1]`` only."""
 
     def run(call: _Call) -> FusionResult:
@@ -223,7 +224,7 @@ def _dawid_skene(call: _Call) -> FusionResult:
 
 
 def _against(probability: Tensor, stack: Stack) -> tuple[Floats, Floats]:
-    """Sensitivity and specificity ``[B, R]`` against a map that depends on more than the pattern; see ``performance``."""
+    """Sensitivity and specificity ``[B, R]`` against a map of voxels, see ``performance``."""
     maps = probability.reshape(len(stack.present), -1)
     hits, sizes = np.zeros(stack.present.shape), np.zeros(stack.present.shape)
     inside = np.zeros((len(stack.present), 1))

@@ -48,8 +48,8 @@ def multilabel_staple(
     """STAPLE for several classes, as in ITK's ``MultiLabelSTAPLEImageFilter``, on counts of label patterns.
 
     The prior of a class is its share among all labels of all raters and stays fixed. The confusion matrices start from
-    the majority vote (of the voxels that rater r calls l, the share that the vote calls c; voxels with a tied vote count
-    in no class) and are then estimated by expectation maximization until none changes by ``tolerance`` or more.
+    the majority vote (of the voxels that rater r calls l, the share that the vote calls c; voxels with a tied vote
+    count in no class) and are then estimated by expectation maximization until none changes by ``tolerance`` or more.
 
     Args:
         labels: ``[R, *spatial]`` integers in 0..classes-1.
@@ -70,7 +70,8 @@ def multilabel_staple(
     """
     if max_iterations < 1 or not tolerance > 0:
         raise ValueError(
-            f"multilabel_staple: max_iterations must be at least 1, tolerance positive. Got {max_iterations}, {tolerance}."
+            "multilabel_staple: max_iterations must be at least 1, tolerance positive. "
+            f"Got {max_iterations} and {tolerance}."
         )
     patterns = LabelPatterns.count(labels, rater_mask, classes, "multilabel_staple")
     said = patterns.counts @ patterns.one_hot.sum(1)
