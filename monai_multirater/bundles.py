@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from monai_multirater.calibration import CALIBRATORS, CalibrationRecord, Calibrator, file_digest
 from monai_multirater.data import Manifest, check_fit, list_images, open_manifest
 from monai_multirater.losses import VoteLoss, make_loss, objective_family
 from monai_multirater.networks import make_network
@@ -32,6 +33,7 @@ __all__ = [
     "keep_freed_memory",
     "open_data",
     "open_images",
+    "read_calibrator",
     "read_settings",
     "start_training",
     "write_settings",
@@ -197,6 +199,38 @@ def check_checkpoint(path: str, network: nn.Module, *, key: str = "model") -> No
             f"Error: the weights in {path} are of another network: {len(wrong)} entries differ ({first}). "
             "Give the network options that the model was trained with."
         )
+
+
+def read_calibrator(
+    path: str, method: str | None, *, checkpoint: str, rule: str, ties: str = "background"
+) -> Calibrator | str:
+    """Return a calibrator that was fitted for this job, or ``none``; end the run with one message otherwise.
+
+    Args:
+        path: ``calibration.json``, see :class:`monai_multirater.handlers.FitCalibrators`.
+        method: a name in ``monai_multirater.calibration.CALIBRATORS``, or ``none``: the file is not looked at.
+        checkpoint: weights of this job.
+        rule: foreground rule of this job.
+        ties: its tie rule.
+
+    Raises:
+        SystemExit: naming the file and the reason.
+    """
+    if method is None or method == "none":
+        return "none"
+    if method not in CALIBRATORS:
+        known = ", ".join(("none", *CALIBRATORS))
+        raise SystemExit(f"Error: calibration must be one of {known}. Got {method!r} instead.")
+    if not Path(path).is_file():
+        raise SystemExit(
+            f"Error: there is no calibration at {path}. Fit it first: run calibrating with calibrate.json."
+        )
+    try:
+        record = CalibrationRecord.load(path)
+        record.check(checkpoint=file_digest(checkpoint), rule=rule, ties=ties)
+        return record.calibrator(method)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"Error: the calibration in {path} cannot be used: {error}") from error
 
 
 def keep_freed_memory() -> bool:

@@ -78,10 +78,10 @@ def fit_calibrator(method: str, evidence: Evidence) -> Calibrator:
     or voxels weighs more. Empty masks are evidence like any other.
 
     **Resolution.** The 2^18 bins of `CaseHistogram` are so narrow that taking every pair at the middle of its bin
-    changes a probability calibrated by temperature or Platt by less than 1e-5, and usually by less than 1e-6, against a
-    fit on all pairs one by one. Isotonic regression treats the numbers within a bin as tied: it is exact where no bin
-    holds two different probabilities, and elsewhere the ends of its steps move by a bin. Its calibration error on the
-    evidence itself is at most `1 / (N + 2)`.
+    changes a probability calibrated by temperature or Platt by less than 1e-5 (times the slope, where that is above 1),
+    and by less than 1e-6 as a rule, against a fit on all pairs one by one. Isotonic regression treats the numbers
+    within a bin as tied: it is exact where no bin holds two different probabilities, and elsewhere the ends of its
+    steps move by a bin. Its calibration error on the evidence itself is at most `1 / (N + 2)`.
 
     Args:
         method: `temperature`, `platt` or `isotonic`.
@@ -112,9 +112,9 @@ def calibration_scores(
 ) -> CalibrationScores:
     """Scores of the evidence under a calibrator (None: as it is), every pair at the middle of its fine bin.
 
-    Brier score and loss agree to 1e-6 with what `brier_score` and `negative_log_likelihood` say about the calibrated
-    maps; so does the calibration error, but for pairs so close to an edge of its bins that they change sides. NaN
-    without a pair.
+    Brier score and loss agree with what `brier_score` and `negative_log_likelihood` say about the calibrated maps, to
+    6e-6 times the slope of the calibrator (half a bin) at the worst and 1e-7 as a rule; so does the calibration error,
+    but for pairs so close to an edge of its bins that they change sides. NaN without a pair.
 
     Args:
         evidence: as in `fit_calibrator`.

@@ -2,6 +2,7 @@
 """Handlers and batch preparation for MONAI engines."""
 
 from monai_multirater.handlers.batches import PrepareVotes
+from monai_multirater.handlers.calibration import FitCalibrators
 from monai_multirater.handlers.checkpoints import AtomicCheckpointSaver, ResumeHandler
 from monai_multirater.handlers.epochs import SeedEpochs, TrainingHistory, TrainingProgress
 from monai_multirater.handlers.evaluation import EvaluationReport, RaterCeiling
@@ -19,6 +20,7 @@ from monai_multirater.handlers.panels import TensorBoardPanels
 __all__ = [
     "AtomicCheckpointSaver",
     "EvaluationReport",
+    "FitCalibrators",
     "MultiRaterAUC",
     "MultiRaterBrier",
     "MultiRaterCalibrationError",
