@@ -22,6 +22,7 @@ from monai_multirater.calibration import CALIBRATORS, CalibrationRecord, Calibra
 from monai_multirater.data import Manifest, check_fit, list_images, open_manifest
 from monai_multirater.losses import VoteLoss, make_loss, objective_family
 from monai_multirater.networks import make_network
+from monai_multirater.transforms import check_target
 
 __all__ = [
     "build_loss",
@@ -143,13 +144,14 @@ def family_of(objective: str) -> str:
         raise SystemExit(f"Error in the objective: {error}") from error
 
 
-def build_loss(objective: str, raters: int, options: Mapping[str, Any]) -> VoteLoss:
-    """Return the loss of an objective; end the run with one message when it does not have an option.
+def build_loss(objective: str, raters: int, options: Mapping[str, Any], **target: Any) -> VoteLoss:
+    """Return the loss of an objective; end the run with one message when it has no such option or target.
 
     Raises:
-        SystemExit: see :func:`monai_multirater.losses.make_loss`.
+        SystemExit: see :func:`monai_multirater.losses.make_loss` and :func:`monai_multirater.transforms.check_target`.
     """
     try:
+        check_target(objective, **{"target": "votes", "raters": raters, **target})
         return make_loss(objective, raters=raters, **options)
     except (ValueError, TypeError) as error:
         raise SystemExit(f"Error in the loss of {objective}: {error}") from error

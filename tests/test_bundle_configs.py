@@ -13,14 +13,18 @@ import pandas as pd
 import pytest
 import torch
 from monai.bundle import ckpt_export, verify_metadata, verify_net_in_out
+from monai.transforms import Compose
 from PIL import Image
 
 from monai_multirater.bundles import read_settings
+from monai_multirater.fusion import FUSIONS, fuse
 from monai_multirater.losses import OBJECTIVES
 from monai_multirater.networks import OrdinalFPN
+from monai_multirater.transforms import check_target
 
 FILES = sorted(p.relative_to(bundle.CONFIGS).as_posix() for p in bundle.CONFIGS.rglob("*.json"))
 OVERLAYS = [name.removesuffix(".json") for name in FILES if name.startswith("objectives/")]
+TARGETS = [name.removesuffix(".json") for name in FILES if name.startswith("targets/")]
 
 
 def targets(content: Any) -> Iterator[str]:
@@ -42,11 +46,24 @@ def test_targets_are_full_paths_of_public_names(name: str) -> None:
 
 
 def test_every_objective_has_its_overlay() -> None:
-    assert {Path(name).stem for name in OVERLAYS} == {*OBJECTIVES, "random_rater"}
+    assert {Path(name).stem for name in OVERLAYS} == {*OBJECTIVES, "random_rater"} - {"consensus"}
     for name in OVERLAYS:
         content = json.loads((bundle.CONFIGS / f"{name}.json").read_text())
         assert content["objective"] == ("soft" if name.endswith("random_rater") else Path(name).stem)
         assert content["foreground_rule"] == OBJECTIVES[content["objective"]].foreground
+
+
+def test_every_fusion_has_its_overlay() -> None:
+    """But for the weighted vote, whose weights are of one data set."""
+    assert {Path(name).stem.replace("-", "_") for name in TARGETS} == {*FUSIONS} - {"weighted"}
+    for name in TARGETS:
+        content = json.loads((bundle.CONFIGS / f"{name}.json").read_text())
+        if content["objective"] == "consensus":
+            assert content["target"] == Path(name).stem.replace("-", "_")
+            check_target("consensus", content["target"], raters=4, target_options=content["target_options"])
+        else:
+            assert content == {"objective": "soft", "random_rater": True, "foreground_rule": "expected"}
+        assert content["foreground_rule"] == "expected"
 
 
 def test_the_default_agrees_with_its_overlay() -> None:
@@ -81,6 +98,73 @@ def test_each_objective_trains_evaluates_and_infers(overlay: str, phantoms_2d: P
     check_results(tmp_path, "p000", ".png")
     with Image.open(tmp_path / "outputs" / "p000_probability.png") as picture:
         assert picture.size == (64, 64)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["staple", "svls", "soft-gaussian", "random"])
+def test_a_fused_target_trains_evaluates_and_infers(target: str, phantoms_2d: Path, tmp_path: Path) -> None:
+    test_each_objective_trains_evaluates_and_infers(f"targets/{target}", phantoms_2d, tmp_path)
+    settings = json.loads((tmp_path / "models" / "model.json").read_text())
+    content = json.loads((bundle.CONFIGS / f"targets/{target}.json").read_text())
+    assert settings["training"]["target"] == content.get("target", "votes")
+    assert settings["training"]["target_options"] == content.get("target_options", {})
+
+
+@pytest.mark.slow
+def test_a_fused_target_trains_on_volumes(phantoms_3d: Path, tmp_path: Path) -> None:
+    bundle.train(phantoms_3d, tmp_path, "train_3d", "targets/staple", **bundle.SMALL_3D, max_epochs=1)
+    assert np.isfinite(pd.read_csv(tmp_path / "models" / "history.csv")["loss"]).all()
+
+
+def fused_samples(manifest: Path, root: Path, *overlays: str, **options: Any) -> tuple[Any, Any]:
+    """A training data set by the configuration, and the same case by MONAI's loader and the fusion alone."""
+    overrides = {"datalist": str(manifest), **options}
+    parser = bundle.workflow(bundle.configs("train", *overlays), root, "train", **overrides).parser
+    dataset = parser.get_parsed_content("train#dataset")
+    return dataset, Compose(parser.get_parsed_content("load"))
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "target"), [(2, "staple"), (2, "soft-gaussian"), (2, "majority"), (3, "staple")], ids=str
+)
+def test_the_consensus_is_made_once_at_the_size_of_the_training(
+    dimensions: int, target: str, phantoms_2d: Path, phantoms_3d: Path, tmp_path: Path
+) -> None:
+    files = [*(["train_3d"] if dimensions == 3 else []), f"targets/{target}"]
+    size = {} if dimensions == 3 else {"spatial_size": [32, 48]}
+    manifest = phantoms_3d if dimensions == 3 else phantoms_2d
+    dataset, load = fused_samples(manifest, tmp_path, *files, augment=[], **size)
+    content = json.loads((bundle.CONFIGS / f"targets/{target}.json").read_text())
+    for index in range(2):
+        loaded, sample = load(dataset.data[index]), dataset[index]
+        expected = fuse(loaded["ratings"].as_tensor(), content["target"], **content["target_options"]).probability
+        assert torch.equal(sample["consensus"].as_tensor(), expected)
+        assert sample["consensus"].shape == sample["image"][:1].shape == sample["votes"].shape
+        assert "ratings" not in sample
+    assert dataset._cache[0]["consensus"] is not None  # not made again every epoch
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_the_consensus_moves_with_image_and_votes(
+    dimensions: int, phantoms_2d: Path, phantoms_3d: Path, tmp_path: Path
+) -> None:
+    """Union of the raters: the consensus is where there are votes, after flips, turns and crops exactly."""
+    files = [*(["train_3d"] if dimensions == 3 else []), "targets/union"]
+    size = {"spatial_size": [16, 16, 16] if dimensions == 3 else [64, 64]}
+    dataset, _ = fused_samples(phantoms_3d if dimensions == 3 else phantoms_2d, tmp_path, *files, **size)
+    changed = 0
+    for epoch in range(12):
+        dataset.set_epoch(epoch)
+        sample = dataset[0][0] if dimensions == 3 else dataset[0]
+        consensus, votes = sample["consensus"].as_tensor(), sample["votes"].as_tensor()
+        changed += not torch.equal(votes, dataset._cache[0]["votes"].as_tensor())
+        wrong = ((consensus > 0.5) != (votes > 0)).float().mean()
+        assert wrong < 0.01  # interpolated by RandAffine, nearest against bilinear, on the border only
+        assert consensus.min() >= -1e-5
+        assert consensus.max() <= 1 + 1e-5
+        if ((consensus == 0) | (consensus == 1)).all():
+            assert wrong == 0
+    assert changed > 6
 
 
 @pytest.mark.slow

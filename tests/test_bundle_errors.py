@@ -18,6 +18,8 @@ from PIL import Image
 from monai_multirater.losses import OBJECTIVES
 
 Content = dict[str, Any]
+FUSED: Content = {"objective": "consensus", "target": "staple"}
+FLIP = {"_target_": "monai.transforms.RandFlipd", "keys": ["image", "votes"], "prob": 0.5}
 
 
 @pytest.fixture
@@ -196,8 +198,30 @@ def use_model(job: str, manifest: Path, root: Path, **options: Any) -> None:
         ({"loss_options": {"lambda": 3}}, "Error in the loss of .*: .* unexpected keyword argument 'lambda'"),
         ({"network_name": "UNet"}, r"Error in the network UNet: .* must be one of \['OrdinalFPN', 'OrdinalUNet'\]"),
         ({"network_options": {"depth": 3}}, "Error in the network OrdinalUNet: .* argument 'depth'"),
+        ({**FUSED, "target": "median"}, "Error in the loss of consensus: .* one of .*staple.*Got 'median'"),
+        ({**FUSED, "target": "random"}, "Error in the loss of consensus: .* use RandSelectRaterd"),
+        (
+            {**FUSED, "target_options": {"sigma": 2}},
+            "Error in the loss of consensus: .* options of staple .* sigma",
+        ),
+        ({"target": "staple"}, "Error in the loss of corn: .* Got target 'staple' with {} for objective 'corn'"),
+        ({"objective": "consensus"}, "Error in the loss of consensus: .* Got target 'votes'"),
+        ({**FUSED, "random_rater": True}, "Error in the loss of consensus: .*random_rater True"),
+        ({**FUSED, "augment": [FLIP]}, "Error in the loss of consensus: .* Only votes: RandFlipd"),
     ],
-    ids=["objective", "loss-option", "network", "network-option"],
+    ids=[
+        "objective",
+        "loss-option",
+        "network",
+        "network-option",
+        "target",
+        "random-target",
+        "target-option",
+        "target-without-objective",
+        "objective-without-target",
+        "one-rater-to-fuse",
+        "augmentation",
+    ],
 )
 def test_a_choice_that_does_not_exist_ends_with_one_message(
     options: dict[str, Any], message: str, phantoms_2d: Path, tmp_path: Path
@@ -270,11 +294,12 @@ def one_rater(manifest: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", [name for name in OBJECTIVES if name != "consensus"] + ["staple"])
 def test_one_rater_is_a_segmentation_without_agreement(objective: str, copy_2d: Path, tmp_path: Path) -> None:
     """R = 1: every objective trains; nobody is compared with other raters, so the report has the model only."""
     manifest = one_rater(copy_2d)
-    bundle.train(manifest, tmp_path, max_epochs=1, objective=objective)
+    chosen = {"objective": "consensus", "target": objective} if objective == "staple" else {"objective": objective}
+    bundle.train(manifest, tmp_path, max_epochs=1, **chosen)
     bundle.evaluate(manifest, tmp_path)
     scores = json.loads((tmp_path / "eval" / "summary.json").read_text())["scores"]
     assert list(scores) == ["model"]

@@ -9,6 +9,7 @@ from monai_multirater.transforms.consensus import (
     SoftConsensusd,
 )
 from monai_multirater.transforms.foreground import OrdinalToForeground, OrdinalToForegroundd
+from monai_multirater.transforms.fuse import FuseRaters, FuseRatersd
 from monai_multirater.transforms.load_sample import LoadImageRatersd
 from monai_multirater.transforms.maps import LevelMapsd, OrdinalToLevelsd
 from monai_multirater.transforms.mask_files import RaterMask, read_rater_mask
@@ -16,10 +17,13 @@ from monai_multirater.transforms.pad import PadRaters, PadRatersd
 from monai_multirater.transforms.save import SaveMaps, SaveMapsd
 from monai_multirater.transforms.select import RandSelectRater, RandSelectRaterd, SelectRater, SelectRaterd
 from monai_multirater.transforms.stack import LoadRaters, LoadRatersd, StackRaters, StackRatersd
+from monai_multirater.transforms.targets import check_target
 
 __all__ = [
     "CalibrateProbability",
     "CalibrateProbabilityd",
+    "FuseRaters",
+    "FuseRatersd",
     "LevelMapsd",
     "LoadImageRatersd",
     "LoadRaters",
@@ -42,5 +46,6 @@ __all__ = [
     "SoftConsensusd",
     "StackRaters",
     "StackRatersd",
+    "check_target",
     "read_rater_mask",
 ]
