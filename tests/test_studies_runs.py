@@ -7,6 +7,7 @@ Trainings are replaced by a written-out validation score for each setting, so th
 import json
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from monai_multirater.calibration import CALIBRATORS, CalibrationRecord
 from monai_multirater.cli import app
 from monai_multirater.data import make_phantoms
 from monai_multirater.studies import Run, TunedOption, compare_objectives, method_overlays, run_once, settings_table
@@ -30,10 +32,19 @@ class Recorder:
         self.brier = brier
         self.trained: list[dict[str, Any]] = []
         self.evaluated: list[str] = []
+        self.folders: list[str] = []
+        self.fitted: list[str] = []
 
     def __call__(self, configs: Any, overrides: Mapping[str, Any]) -> None:
         out = Path(overrides["output_dir"])
+        if any(Path(config).stem == "calibrate" for config in configs):
+            self.fitted.append(overrides["foreground_rule"])
+            Path(overrides["calibration_file"]).write_text(overrides["foreground_rule"])
+            return
         if "model_dir" in overrides:
+            self.folders.append(out.name)
+            if overrides["calibration"] != "none":
+                assert Path(overrides["calibration_file"]).read_text() == overrides["foreground_rule"]
             self.evaluated.append(overrides["model_dir"])
             out.mkdir(parents=True, exist_ok=True)
             (out / "summary.json").write_text("{}")
@@ -171,6 +182,83 @@ def test_methods_without_options_train_in_place(tmp_path: Path, monkeypatch: pyt
     run = run_once(tmp_path, make_run(tmp_path, "soft:lr=1"))
     assert recorder.evaluated[0] == str(tmp_path / "out" / "models")
     assert settings_table([run]).empty
+
+
+def test_a_finished_run_takes_calibrations_without_another_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder(lambda _: 0.2)
+    monkeypatch.setattr(module, "_workflow", recorder)
+    run = run_once(tmp_path, make_run(tmp_path))
+    assert run.finished
+    assert (recorder.folders, recorder.fitted) == (["eval_expected", "eval_majority"], [])
+    more = replace(run, calibrations=("temperature", "isotonic"))
+    assert not more.finished
+    run_once(tmp_path, more)
+    assert len(recorder.trained) == 1
+    assert recorder.fitted == ["expected", "majority"]
+    assert recorder.folders[2:] == [
+        f"eval_{rule}_{name}" for name in more.calibrations for rule in ("expected", "majority")
+    ]
+    assert more.finished
+    assert more.summary("majority", "isotonic").is_file()
+    found = [(each.label, each.rule, each.calibration, each.folder.name) for each in more.evaluations()]
+    assert found[0] == ("rps", "expected", "none", "eval_expected")
+    assert found[-1] == ("rps + isotonic", "majority", "isotonic", "eval_majority_isotonic")
+    run_once(tmp_path, more)
+    assert len(recorder.folders) == 6
+
+
+def test_an_interrupted_run_evaluates_only_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = Recorder(lambda _: 0.2)
+    monkeypatch.setattr(module, "_workflow", recorder)
+    run = run_once(tmp_path, replace(make_run(tmp_path), calibrations=("platt",)))
+    run.summary("majority", "platt").unlink()
+    run.summary("expected").unlink()
+    run_once(tmp_path, run)
+    assert recorder.folders[4:] == ["eval_expected", "eval_majority_platt"]
+    assert recorder.fitted == ["expected", "majority"]
+
+
+@pytest.mark.parametrize(("dimensions", "overlays"), [(2, []), (3, ["evaluate_3d"])], ids=["2d", "3d"])
+def test_models_of_volumes_are_evaluated_as_such(
+    dimensions: int, overlays: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder, configurations = Recorder(lambda _: 0.2), []
+
+    def workflow(configs: Any, overrides: Mapping[str, Any]) -> None:
+        configurations.append([Path(config).stem for config in configs])
+        recorder(configs, overrides)
+        if "model_dir" not in overrides:
+            settings = {"spatial_dims": dimensions}
+            (Path(overrides["output_dir"]) / "models" / "model.json").write_text(json.dumps(settings))
+
+    monkeypatch.setattr(module, "_workflow", workflow)
+    run_once(tmp_path, replace(make_run(tmp_path), calibrations=("platt",)))
+    plain, fit = ["evaluate", *overlays], ["evaluate", *overlays, "calibrate"]
+    assert configurations[1:] == [plain, plain, fit, plain, fit, plain]
+
+
+@pytest.mark.parametrize("names", [("beta",), ("none",), ("platt", "platt")], ids=["unknown", "none", "repeated"])
+def test_calibrations_are_known_names(names: tuple[str, ...], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="must be among temperature, platt, isotonic, each once"):
+        replace(make_run(tmp_path), calibrations=names)
+
+
+@pytest.mark.slow
+def test_a_calibrated_run_on_phantoms(phantoms_2d: Path, tmp_path: Path) -> None:
+    overlay = tmp_path / "small.json"
+    overlay.write_text(json.dumps({"spatial_size": [32, 32], "network_options": {"channels": [4, 8]}}))
+    run = Run(phantoms_2d, overlay, 0, tmp_path / "out", {"max_epochs": 1}, calibrations=tuple(CALIBRATORS))
+    run_once(BUNDLE, run)
+    losses = {}
+    for each in run.evaluations():
+        content = json.loads((each.folder / "summary.json").read_text())
+        losses[each.rule, each.calibration] = content["scores"]["model"]["nll"]["value"]
+    assert len(set(losses.values())) == len(losses) == 8
+    for rule in ("expected", "majority"):
+        record = CalibrationRecord.load(run.directory / f"calibration_{rule}.json")
+        assert (record.rule, record.split) == (rule, "validation")
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,15 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-__all__ = ["CRITERIA", "FOREGROUND_RULES", "Run", "Trial", "TunedOption", "run_once"]
+from monai_multirater.calibration import CALIBRATORS
+
+__all__ = ["CRITERIA", "FOREGROUND_RULES", "Evaluated", "Run", "Trial", "TunedOption", "run_once"]
 
 FOREGROUND_RULES = ("expected", "majority")
 CRITERIA = {"brier": 1.0, "mr_ece": 1.0, "auc": -1.0}
@@ -65,6 +67,15 @@ def _value(text: str) -> Any:
         return text
 
 
+class Evaluated(NamedTuple):
+    """One evaluation of a run: name of its row, foreground rule, calibration (``none`` for none), folder."""
+
+    label: str
+    rule: str
+    calibration: str
+    folder: Path
+
+
 @dataclass(frozen=True)
 class Run:
     """One training: a manifest (its splits), an overlay (the method) and a seed.
@@ -79,6 +90,11 @@ class Run:
         tune: options to choose on the validation split, one after the other in this order, each with those before
             it as chosen. What the configuration says is always a candidate.
         choose_by: key of ``CRITERIA``, the validation score that decides.
+        calibrations: post-hoc calibrators, fitted on the validation split for each foreground rule, with which the run
+            is evaluated too. They decide nothing about the training: a finished run takes more of them.
+
+    Raises:
+        ValueError: unknown or repeated calibrations.
     """
 
     manifest: Path
@@ -89,6 +105,14 @@ class Run:
     common: tuple[Path, ...] = ()
     tune: tuple[TunedOption, ...] = ()
     choose_by: str = "brier"
+    calibrations: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if set(self.calibrations) - set(CALIBRATORS) or len(set(self.calibrations)) < len(self.calibrations):
+            raise ValueError(
+                f"The 'calibrations' of a Run must be among {', '.join(CALIBRATORS)}, each once. "
+                f"Got {', '.join(self.calibrations)}."
+            )
 
     @property
     def method(self) -> str:
@@ -97,17 +121,27 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether this run has been evaluated."""
-        return all(self.summary(rule).is_file() for rule in FOREGROUND_RULES)
+        """Whether this run has been evaluated in every way asked for."""
+        return all((each.folder / "summary.json").is_file() for each in self.evaluations())
 
     @property
     def trials_file(self) -> Path:
         """File that lists the settings tried, when there was something to choose."""
         return self.directory / "trials.json"
 
-    def summary(self, rule: str) -> Path:
-        """Return the file that exists when this run has been evaluated with a foreground rule."""
-        return self.directory / f"eval_{rule}" / "summary.json"
+    def summary(self, rule: str, calibration: str = "none") -> Path:
+        """Return the file that exists when this run has been evaluated with a foreground rule and a calibration."""
+        suffix = "" if calibration == "none" else f"_{calibration}"
+        return self.directory / f"eval_{rule}{suffix}" / "summary.json"
+
+    def evaluations(self) -> list[Evaluated]:
+        """Return all evaluations asked for, done or not; the label of a calibrated one is ``method + calibration``."""
+        return [
+            Evaluated(f"{self.method} + {name}" if name != "none" else self.method, rule, name, path.parent)
+            for name in ("none", *self.calibrations)
+            for rule in FOREGROUND_RULES
+            for path in [self.summary(rule, name)]
+        ]
 
     def request(self) -> dict[str, Any]:
         """Return what decides the result of this run, as JSON holds it; written to ``run.json`` in its directory."""
@@ -169,17 +203,33 @@ def run_once(bundle: Path, run: Run, *, threads: int | None = None) -> Run:
         return run
     _write_json(run.directory / "run.json", run.request())
     trained = _choose(bundle, run)
-    for rule in FOREGROUND_RULES:
-        _workflow(
-            [bundle / "configs" / "evaluate.json"],
-            {
-                **_data(bundle, run),
-                "model_dir": str(trained.directory / "models"),
-                "output_dir": str(run.directory / f"eval_{rule}"),
-                "foreground_rule": rule,
-            },
-        )
+    for each in run.evaluations():
+        if not (each.folder / "summary.json").is_file():
+            _evaluate(bundle, run, trained, each)
     return run
+
+
+def _evaluate(bundle: Path, run: Run, trained: Trial, wanted: Evaluated) -> None:
+    """Evaluate on the test split; a calibration is fitted on the validation split first."""
+    file = run.directory / f"calibration_{wanted.rule}.json"
+    common = {
+        **_data(bundle, run),
+        "model_dir": str(trained.directory / "models"),
+        "output_dir": str(wanted.folder),
+        "foreground_rule": wanted.rule,
+        "calibration_file": str(file),
+    }
+    configs = [bundle / "configs" / f"{name}.json" for name in ("evaluate", *_volumes(trained))]
+    if wanted.calibration != "none" and not file.is_file():
+        _workflow([*configs, bundle / "configs" / "calibrate.json"], common)
+    _workflow(configs, {**common, "calibration": wanted.calibration})
+
+
+def _volumes(trained: Trial) -> tuple[str, ...]:
+    """Overlay of the evaluation that a model of volumes needs."""
+    path = trained.directory / "models" / "model.json"
+    settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return ("evaluate_3d",) if settings.get("spatial_dims") == 3 else ()
 
 
 def _choose(bundle: Path, run: Run) -> Trial:
