@@ -2,8 +2,8 @@
 """Fusion: from the ratings of one case, or a batch, to one consensus."""
 
 from monai_multirater.fusion.dawid_skene import DawidSkeneResult, dawid_skene
-from monai_multirater.fusion.fuse import FUSIONS, FusionMethod, fuse, fusion_method
 from monai_multirater.fusion.multilabel import MultiLabelStapleResult, multilabel_staple
+from monai_multirater.fusion.registry import FUSIONS, FusionMethod, fuse, fusion_method
 from monai_multirater.fusion.results import FusionResult
 from monai_multirater.fusion.simple import SimpleResult, simple
 from monai_multirater.fusion.smoothing import soft_gaussian, svls

@@ -115,10 +115,13 @@ def select_raters(
             "simple: alpha and step must not be negative, min_raters and max_iterations at least 1. "
             f"Got {alpha}, {step}, {min_raters} and {max_iterations}."
         )
-    found = [
-        _select(counts, volume.bits, here, alpha, step, min_raters, max_iterations)
-        for counts, here in zip(volume.counts, volume.stack.present, strict=True)
-    ]
+    found = []
+    for counts, here in zip(volume.counts, volume.stack.present, strict=True):
+        occurs = counts > 0
+        case = _select(counts[occurs], volume.bits[occurs], here, alpha, step, min_raters, max_iterations)
+        estimate = np.zeros(len(counts), bool)
+        estimate[occurs] = case[0]
+        found.append((estimate, *case[1:]))
     return Selection(*(np.stack(values) for values in zip(*found, strict=True)))
 
 
