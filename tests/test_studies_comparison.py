@@ -116,6 +116,12 @@ def test_a_comparison_runs_once_and_goes_on(tmp_path: Path) -> None:
     assert set(table["method"]) == {"ranked_log", "random_rater", "single rater (mean, range)"}
     assert {"mr_ece", "auc", "brier", "truth_brier"} <= set(table["score"])
     assert table["mean"].between(0, 1).sum() >= len(table) - (table["score"] == "nll").sum()
+    more = compare_objectives(
+        [manifest], overlays[:1], bundle=BUNDLE, out=tmp_path / "out", options=TINY, calibrations=["platt"]
+    )
+    assert model.stat().st_mtime_ns == written
+    assert all((each.folder / "summary.json").is_file() for each in more[0].evaluations())
+    assert more[0].summary("expected", "platt").parent.name == "eval_expected_platt"
 
 
 def test_missing_manifest_stops_everything_before_work(tmp_path: Path) -> None:
@@ -148,6 +154,14 @@ def test_failed_runs_are_named_after_the_others(tmp_path: Path, capfd: pytest.Ca
     assert "Comparing" in printed.err
     assert "Validation" not in printed.out + printed.err
     assert "INFO" not in printed.out + printed.err
+
+
+def test_command_refuses_an_unknown_calibration(phantoms_2d: Path, tmp_path: Path) -> None:
+    arguments = ["compare", str(phantoms_2d), "--methods", "soft", "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, [*arguments, "--bundle", str(BUNDLE), "--calibrations", "platt,beta"])
+    assert result.exit_code == 1
+    assert "must be among temperature, platt, isotonic" in " ".join(result.output.split())
+    assert not (tmp_path / "out").exists()
 
 
 def test_command_refuses_an_unknown_method(tmp_path: Path) -> None:

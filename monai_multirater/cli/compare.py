@@ -37,6 +37,13 @@ def compare(
         ),
     ] = None,
     choose_by: Annotated[str, typer.Option(help="Validation score that chooses: brier, mr_ece or auc.")] = "brier",
+    calibrations: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Post-hoc calibrators, fitted on the validation split, with which every run is evaluated too: "
+            "temperature, platt, isotonic; commas, or repeat."
+        ),
+    ] = None,
     reference: Annotated[
         str | None, typer.Option(help="METHOD:RULE, such as rps_bce:majority; adds paired differences to it.")
     ] = None,
@@ -79,6 +86,7 @@ def compare(
             common=tuple(overlay or ()),
             tune=tuned,
             choose_by=choose_by,
+            calibrations=[name.strip() for text in calibrations or () for name in text.split(",")],
             jobs=jobs,
         )
         if not first:

@@ -32,6 +32,7 @@ def compare_objectives(
     common: Sequence[Path] = (),
     tune: Sequence[TunedOption] = (),
     choose_by: str = "brier",
+    calibrations: Sequence[str] = (),
     jobs: int = 1,
 ) -> list[Run]:
     """Train and evaluate every combination of manifest, overlay and seed; return the runs that are finished.
@@ -49,12 +50,13 @@ def compare_objectives(
         common: configuration files over ``train.json`` for all trainings.
         tune: options whose values are chosen on the validation split, anew for every run; see :class:`Run`.
         choose_by: validation score that decides, ``"brier"``, ``"mr_ece"`` or ``"auc"``.
+        calibrations: post-hoc calibrators with which every run is evaluated too, fitted on its validation split.
         jobs: processes side by side, one torch thread each when more than one.
 
     Raises:
         ManifestError: a manifest is missing or wrong; nothing is started.
         ValueError: two runs would share a directory, a directory holds a run that was asked for something else, an
-            unknown ``choose_by``, or a tuned method that is not compared.
+            unknown ``choose_by`` or calibration, or a tuned method that is not compared.
         RuntimeError: naming the runs that failed, after all others are done; under ``torchrun`` all of them on the
             first rank, and on the others their own.
     """
@@ -71,6 +73,7 @@ def compare_objectives(
             tuple(path.resolve() for path in common),
             tuple(tune),
             choose_by,
+            tuple(calibrations),
         )
         for seed in seeds
         for manifest in manifests
