@@ -4,22 +4,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from monai_multirater.metrics import CaseStatistics
-from monai_multirater.resampling import BootstrapResult, case_weights
+from monai_multirater.studies.evidence import Resampling, Summaries, average, evaluations, summarize
+from monai_multirater.studies.formats import Cell, Column, Grid, column_of, replace_file, to_markdown
 from monai_multirater.studies.runs import FOREGROUND_RULES, Run
 
-__all__ = ["differences", "settings_table", "tabulate", "write_tables"]
+__all__ = ["HUMAN", "SCORES", "differences", "human_rows", "score_rows", "settings_table", "tabulate", "write_tables"]
 
 HUMAN = "single rater (mean, range)"
-SCORES = ("mr_ece", "auc", "brier", "nll", "truth_mae", "truth_brier", "truth_calibration")
+SCORES = (
+    "mr_ece",
+    "auc",
+    "brier",
+    "nll",
+    "dice_raters",
+    "dice_majority",
+    "truth_mae",
+    "truth_brier",
+    "truth_calibration",
+)
 
 
 def write_tables(table: pd.DataFrame, out: Path, **others: pd.DataFrame) -> list[Path]:
@@ -27,36 +37,28 @@ def write_tables(table: pd.DataFrame, out: Path, **others: pd.DataFrame) -> list
 
     Other tables, such as ``settings=...`` and ``differences=...``, go to ``<name>.csv`` if they have a row.
     """
-    out.mkdir(parents=True, exist_ok=True)
     contents = {"scores.csv": table.to_csv(index=False)}
     contents |= {f"{name}.csv": other.to_csv(index=False) for name, other in others.items() if len(other)}
-    for dataset, part in table.groupby("dataset"):
-        contents[f"{dataset}.md"] = _markdown(part)
-    for name, content in contents.items():
-        temporary = out / f".{name}.tmp"
-        temporary.write_text(content, encoding="utf-8")
-        temporary.replace(out / name)
-    return [out / name for name in contents]
+    for dataset, part in table.groupby("dataset", sort=False):
+        contents[f"{dataset}.md"] = to_markdown(_scores_grid(part), heading=False)
+    return [replace_file(out / name, content) for name, content in contents.items()]
 
 
-def _markdown(part: pd.DataFrame) -> str:
-    """Rows of method and foreground map; ``mean [low, high]``, times 1000 except for the AUC."""
+def _scores_grid(part: pd.DataFrame) -> Grid:
+    """Rows of method and foreground map; ``mean [low, high]``, times 1000 except for the AUC and Dice."""
     scores = list(dict.fromkeys(part["score"]))
-    heads = [score if score == "auc" else f"{score} x 1000" for score in scores]
-    lines = ["| method | foreground | " + " | ".join(heads) + " |", "|---|---|" + "---|" * len(scores)]
-    found = {(row["method"], row["rule"], row["score"]): row for row in part.to_dict("records")}
-    for method, rule in dict.fromkeys(zip(part["method"], part["rule"], strict=True)):
-        cells = [_cell(found.get((method, rule, score)), 1.0 if score == "auc" else 1000.0) for score in scores]
-        lines.append(f"| {method} | {rule} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    found = {
+        (row["method"], row["rule"], row["score"]): Cell(row["mean"], row["low"], row["high"])
+        for row in part.to_dict("records")
+    }
+    names = dict.fromkeys(zip(part["method"], part["rule"], strict=True))
+    rows = tuple((key, tuple(found.get((*key, score)) for score in scores)) for key in names)
+    return Grid("Scores", ("method", "foreground"), tuple(map(_plain_column, scores)), rows)
 
 
-def _cell(row: Mapping[Any, Any] | None, factor: float) -> str:
-    if row is None:
-        return ""
-    places = 4 if factor == 1 else 1
-    low, high = (f"{factor * row[key]:.{places}f}" for key in ("low", "high"))
-    return f"{factor * row['mean']:.{places}f} [{low}, {high}]"
+def _plain_column(score: str) -> Column:
+    column = column_of(score)
+    return column_of(score, title=score if column.factor == 1 else f"{score} x 1000")
 
 
 def settings_table(runs: Sequence[Run]) -> pd.DataFrame:
@@ -99,17 +101,23 @@ def tabulate(
         fraction: cases drawn per resample, relative to all.
         seed: seed of the resamples.
     """
+    summaries = summarize(evaluations(runs), Resampling(resamples, fraction, seed))
+    return pd.DataFrame(score_rows(summaries, scores) + human_rows(runs, scores))
+
+
+def score_rows(summaries: Summaries, scores: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows of the methods, see :func:`tabulate`."""
     rows = []
-    for (dataset, method, rule), found in _summaries(runs, resamples, fraction, seed).items():
+    for (dataset, method, rule), found in summaries.items():
         for score in scores:
             if all(score in summary for summary in found.values()):
                 results = [summary[score] for summary in found.values()]
-                mean, distribution = _average(results)
+                mean, distribution = average(results)
                 low, high = np.nanquantile(distribution, [0.025, 0.975])
                 row = {"dataset": dataset, "method": method, "rule": rule, "score": score, "mean": mean}
                 values = " ".join(f"{result.estimate:.6f}" for result in results)
                 rows.append({**row, "low": float(low), "high": float(high), "runs": len(results), "values": values})
-    return pd.DataFrame(rows + _human_rows(runs, scores))
+    return rows
 
 
 def differences(
@@ -134,7 +142,7 @@ def differences(
     Raises:
         ValueError: no run has the reference.
     """
-    summaries = _summaries(runs, resamples, fraction, seed)
+    summaries = summarize(evaluations(runs), Resampling(resamples, fraction, seed))
     if not any(key[1:] == reference for key in summaries):
         known = sorted({f"{method}:{rule}" for _, method, rule in summaries})
         raise ValueError(f"differences: the reference must be one of {', '.join(known)}. Got {':'.join(reference)}.")
@@ -144,11 +152,13 @@ def differences(
         shared = [key for key in found if key in base]
         for score in scores if shared and (method, rule) != reference else ():
             if all(score in found[key] and score in base[key] for key in shared):
-                (mean, here), (other, there) = (_average([s[key][score] for key in shared]) for s in (found, base))
+                (mean, here), (other, there) = (average([s[key][score] for key in shared]) for s in (found, base))
                 low, high = np.nanquantile(here - there, [0.025, 0.975])
                 row = {"dataset": dataset, "method": method, "rule": rule, "score": score, "difference": mean - other}
                 rows.append({**row, "low": float(low), "high": float(high), "p": _two_sided(here - there)})
     table = pd.DataFrame(rows)
+    if not rows:
+        return table
     table["p_holm"] = table.groupby(["dataset", "score"])["p"].transform(_holm)
     return table
 
@@ -166,31 +176,8 @@ def _holm(p: pd.Series[float]) -> pd.Series[float]:
     return corrected.reindex(p.index)
 
 
-Summaries: TypeAlias = dict[tuple[str, str, str], dict[tuple[Path, int], dict[str, BootstrapResult]]]
-
-
-def _summaries(runs: Sequence[Run], resamples: int, fraction: float, seed: int) -> Summaries:
-    """Scores by (data set, method, rule) and (manifest, seed), all from the same resamples of a data set's cases."""
-    summaries: Summaries = {}
-    for number, folder in enumerate(dict.fromkeys(run.manifest.parent for run in runs)):
-        evidence = [
-            (run, rule, CaseStatistics.load(run.summary(rule).with_name("statistics.npz")))
-            for run in runs
-            for rule in FOREGROUND_RULES
-            if run.manifest.parent == folder
-        ]
-        names = sorted({name for _, _, statistics in evidence for name in statistics.names})
-        column = {name: index for index, name in enumerate(names)}
-        generator = np.random.default_rng([seed, number])
-        weights = case_weights(len(column), resamples=resamples, fraction=fraction, seed=generator)
-        for run, rule, statistics in evidence:
-            summary = statistics.compute_summary(weights=weights[:, [column[name] for name in statistics.names]])
-            summaries.setdefault((folder.name, run.method, rule), {})[run.manifest, run.seed] = summary
-    return summaries
-
-
-def _human_rows(runs: Sequence[Run], scores: Sequence[str]) -> list[dict[str, Any]]:
-    """Rows of the single raters, each against the others: mean over raters, from the best to the worst of them."""
+def human_rows(runs: Sequence[Run], scores: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows of the single raters, each against the others: mean over raters, from the lowest to the highest value."""
     rows = []
     for dataset in dict.fromkeys(run.manifest.parent.name for run in runs):
         chosen = {run.manifest: run for run in runs if run.manifest.parent.name == dataset}.values()
@@ -207,9 +194,3 @@ def _human_rows(runs: Sequence[Run], scores: Sequence[str]) -> list[dict[str, An
                 row |= {"low": float(min(values)), "high": float(max(values)), "runs": len(reports)}
                 rows.append({**row, "values": " ".join(f"{value:.6f}" for value in values)})
     return rows
-
-
-def _average(results: Sequence[BootstrapResult]) -> tuple[float, npt.NDArray[np.float64]]:
-    """Mean over runs of the estimates, and of the values of every resample."""
-    distribution = np.mean([result.distribution for result in results], axis=0)
-    return float(np.mean([result.estimate for result in results])), distribution
