@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from monai_multirater.votes.counting import as_bytes, check_mask, check_stack, code_dtype, encode_into
+from monai_multirater.votes.counting import as_bytes, check_mask, check_stack, code_dtype, encode_batch
 from monai_multirater.votes.table import DENSE_RATERS, count_dense, look_up, marked_spans
 
 __all__ = ["PatternVolume", "Stack", "open_stack", "performance"]
@@ -96,7 +96,7 @@ class PatternVolume:
     bits: npt.NDArray[np.bool_]
     counts: Floats
     _patterns: npt.NDArray[np.int64] = field(repr=False)
-    _codes: list[Tensor] = field(repr=False)
+    _codes: Tensor = field(repr=False)
     _spans: list[list[tuple[int, int]]] = field(repr=False)
     _out: Tensor = field(repr=False)
 
@@ -105,10 +105,9 @@ class PatternVolume:
         """Encode and count; ``dtype`` is that of the volume to fill."""
         items, raters, voxels = stack.planes.shape
         out = torch.empty((items, voxels), dtype=dtype, device=stack.planes.device)
-        codes = [_code_memory(out[b], raters) for b in range(items)]
-        for planes, here, memory in zip(stack.planes, stack.present, codes, strict=True):
-            encode_into(planes, [bool(h) for h in here], memory)
-        spans = [marked_spans(memory) for memory in codes]
+        codes = _code_memory(out, raters)
+        encode_batch(stack.planes, stack.present.tolist(), codes)
+        spans = marked_spans(codes)
         if raters <= DENSE_RATERS:
             patterns, counts = _count_dense(codes, raters, spans)
         else:
@@ -139,15 +138,15 @@ class PatternVolume:
 
 
 def _code_memory(out: Tensor, raters: int) -> Tensor:
-    """The last bytes of ``out`` as codes where they fit, see ``look_up``; else new memory."""
+    """The last bytes of ``out [B, N]`` as codes ``[B, N]`` where they fit, see ``look_up``; else new memory."""
     dtype = code_dtype(raters)
     if dtype.itemsize > out.element_size():
         return torch.empty(out.shape, dtype=dtype, device=out.device)
-    return out.view(dtype)[-out.shape[0] :]
+    return out.view(-1).view(dtype)[-out.numel() :].view(out.shape)
 
 
 def _count_dense(
-    codes: list[Tensor], raters: int, spans: list[list[tuple[int, int]]]
+    codes: Tensor, raters: int, spans: list[list[tuple[int, int]]]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     found = [count_dense(item, raters, where) for item, where in zip(codes, spans, strict=True)]
     counts = torch.stack(found).cpu().numpy()
@@ -155,7 +154,7 @@ def _count_dense(
     return patterns.astype(np.int64), counts[:, patterns]
 
 
-def _count_sparse(codes: list[Tensor]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _count_sparse(codes: Tensor) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     found = [torch.unique(item.to(torch.int64), return_counts=True) for item in codes]
     patterns = np.unique(np.concatenate([p.cpu().numpy() for p, _ in found]))
     counts = np.zeros((len(codes), len(patterns)), dtype=np.int64)

@@ -115,51 +115,59 @@ def select_raters(
             "simple: alpha and step must not be negative, min_raters and max_iterations at least 1. "
             f"Got {alpha}, {step}, {min_raters} and {max_iterations}."
         )
-    found = []
-    for counts, here in zip(volume.counts, volume.stack.present, strict=True):
-        occurs = counts > 0
-        case = _select(counts[occurs], volume.bits[occurs], here, alpha, step, min_raters, max_iterations)
-        estimate = np.zeros(len(counts), bool)
-        estimate[occurs] = case[0]
-        found.append((estimate, *case[1:]))
-    return Selection(*(np.stack(values) for values in zip(*found, strict=True)))
+    state = _State(volume)
+    active = np.arange(len(volume.counts))
+    for round_ in range(max_iterations):
+        active = state.advance(active, alpha + round_ * step, min_raters)
+        if not len(active):
+            break
+    present = volume.stack.present
+    dice = np.where(present, _dice(volume.counts, state.bits, state.sizes, state.estimate), np.nan)
+    converged = ~np.isin(np.arange(len(present)), active)
+    return Selection(state.estimate, dice, state.weights, present & ~state.kept, state.iterations, converged)
 
 
-def _select(
-    counts: Floats, bits: Bools, present: Bools, alpha: float, step: float, min_raters: int, max_iterations: int
-) -> tuple[Bools, Floats, Floats, Bools, int, bool]:
-    sizes, kept = counts @ bits, present.copy()
-    weights = kept / kept.sum()
-    estimate, converged, iterations = _vote(bits, weights), False, 0
-    while iterations < max_iterations and not converged:
-        dice = _dice(counts, bits, sizes, estimate)
-        inside = _keep(dice, kept, alpha + iterations * step, min_raters)
+class _State:
+    """Estimates ``[B, P]``, selections and weights ``[B, R]`` of all cases of a batch, which advance side by side."""
+
+    def __init__(self, volume: PatternVolume) -> None:
+        self.counts, self.bits = volume.counts, volume.bits.astype(np.float64)
+        self.sizes, self.kept = self.counts @ self.bits, volume.stack.present.copy()
+        self.weights = self.kept / self.kept.sum(1, keepdims=True)
+        self.estimate = _vote(self.bits, self.weights)
+        self.iterations = np.zeros(len(self.counts), np.int64)
+
+    def advance(self, cases: npt.NDArray[np.int64], deviations: float, min_raters: int) -> npt.NDArray[np.int64]:
+        """One round for some cases; returns those that changed."""
+        counts, estimate, kept = self.counts[cases], self.estimate[cases], self.kept[cases]
+        dice = _dice(counts, self.bits, self.sizes[cases], estimate)
+        inside = _keep(dice, kept, deviations, min_raters)
         weights = np.where(inside, dice, 0.0)
-        weights = weights / weights.sum() if weights.sum() > 0 else inside / inside.sum()
-        voted = _vote(bits, weights)
-        converged = bool((voted == estimate).all() and (inside == kept).all())
-        estimate, kept, iterations = voted, inside, iterations + 1
-    dice = np.where(present, _dice(counts, bits, sizes, estimate), np.nan)
-    return estimate, dice, weights, present & ~kept, iterations, converged
+        weights = np.where(weights.sum(1, keepdims=True) > 0, weights, inside)
+        weights = weights / weights.sum(1, keepdims=True)
+        voted = _vote(self.bits, weights)
+        self.estimate[cases], self.kept[cases], self.weights[cases] = voted, inside, weights
+        self.iterations[cases] += 1
+        same = ((voted == estimate) | (counts == 0)).all(1) & (inside == kept).all(1)
+        return cases[~same]
 
 
-def _vote(bits: Bools, weights: Floats) -> Bools:
+def _vote(bits: Floats, weights: Floats) -> Bools:
     """Foreground where more than half of the weight says so, beyond rounding; ties are background."""
-    return bits @ weights > 0.5 + _EQUAL
+    return weights @ bits.T > 0.5 + _EQUAL
 
 
-def _dice(counts: Floats, bits: Bools, sizes: Floats, estimate: Bools) -> Floats:
+def _dice(counts: Floats, bits: Floats, sizes: Floats, estimate: Bools) -> Floats:
     inside = counts * estimate
-    total = sizes + inside.sum()
+    total = sizes + inside.sum(1, keepdims=True)
     return np.divide(2 * (inside @ bits), total, out=np.ones_like(total), where=total > 0)
 
 
 def _keep(dice: Floats, kept: Bools, deviations: float, min_raters: int) -> Bools:
     """Raters left after dropping those below the threshold, the worst first, down to ``min_raters``."""
-    scores = dice[kept]
-    threshold = scores.mean() - deviations * scores.std()
-    below = np.flatnonzero(kept & (dice < threshold - _EQUAL))
-    allowed = max(0, int(kept.sum()) - min_raters)
-    inside = kept.copy()
-    inside[below[np.argsort(dice[below], kind="stable")][:allowed]] = False
-    return inside
+    number = kept.sum(1, keepdims=True)
+    mean = (dice * kept).sum(1, keepdims=True) / number
+    spread = np.sqrt((kept * (dice - mean) ** 2).sum(1, keepdims=True) / number)
+    below = kept & (dice < mean - deviations * spread - _EQUAL)
+    rank = np.where(below, dice, np.inf).argsort(1, kind="stable").argsort(1, kind="stable")
+    return kept & ~(below & (rank < number - min_raters))

@@ -98,22 +98,38 @@ def encode_votes(ratings: Tensor, rater_mask: Tensor | None = None) -> Tensor:
     here = [True] * raters if rater_mask is None else check_mask(rater_mask, ratings, 0).tolist()
     planes = as_bytes(ratings).reshape(raters, -1)
     codes = torch.empty(planes.shape[1], dtype=code_dtype(raters), device=device)
-    encode_into(planes, here, codes)
+    encode_batch(planes[None], [here], codes[None])
     return codes.reshape(ratings.shape[1:])
 
 
-def encode_into(planes: Tensor, here: Sequence[bool], codes: Tensor) -> None:
-    """Write the codes of uint8 planes ``[R, N]`` of the raters ``here`` into ``codes [N]``, block by block."""
-    raters, size = len(here), block_size(codes.device)
-    for start in range(0, codes.shape[0], size):
-        part = codes[start : start + size].zero_()
-        for low in range(0, raters, 8):
-            byte = part if raters <= 8 else torch.zeros(part.shape, dtype=torch.uint8, device=codes.device)
-            for r in range(low, min(low + 8, raters)):
-                if here[r]:
-                    byte.add_(planes[r, start : start + size], alpha=1 << (r - low))
-            if raters > 8:
-                part |= byte.to(part.dtype) << low
+def encode_batch(planes: Tensor, present: Sequence[Sequence[bool]], codes: Tensor) -> None:
+    """Write the codes of uint8 planes ``[B, R, N]`` of the raters present into ``codes [B, N]``.
+
+    Cases of which all raters are present are encoded several at a time where they are small.
+    """
+    items, voxels = codes.shape
+    together = max(1, block_size(codes.device) // voxels) if all(map(all, present)) else 1
+    for first in range(0, items, together):
+        cases = slice(first, first + together)
+        if together > 1:
+            _encode(planes[cases], present[first], codes[cases])
+            continue
+        size = block_size(codes.device)
+        for start in range(0, voxels, size):
+            part = slice(start, start + size)
+            _encode(planes[first, :, part][None], present[first], codes[first, part][None])
+
+
+def _encode(planes: Tensor, here: Sequence[bool], codes: Tensor) -> None:
+    codes.zero_()
+    raters = len(here)
+    for low in range(0, raters, 8):
+        byte = codes if raters <= 8 else torch.zeros(codes.shape, dtype=torch.uint8, device=codes.device)
+        for r in range(low, min(low + 8, raters)):
+            if here[r]:
+                byte.add_(planes[:, r], alpha=1 << (r - low))
+        if raters > 8:
+            codes |= byte.to(codes.dtype) << low
 
 
 def class_ratings(labels: Tensor, label: int) -> Tensor:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -54,7 +55,7 @@ class VoteTable:
             patterns, counts = torch.unique(codes.to(torch.int64), return_counts=True)
         else:
             flat = codes.reshape(-1)
-            dense = count_dense(flat, raters, marked_spans(flat))
+            dense = count_dense(flat, raters, marked_spans(flat[None])[0])
             patterns = dense.nonzero().squeeze(1)
             counts = dense[patterns]
         return cls(patterns.cpu(), counts.cpu(), raters, present)
@@ -136,7 +137,7 @@ class VoteTable:
             table[patterns] = values
             if len(patterns) < 1 << self.raters:
                 _check_known(flat, known)
-            look_up(flat, table, out, marked_spans(flat))
+            look_up(flat, table, out, marked_spans(flat[None])[0])
         else:
             for start in range(0, flat.numel(), size):
                 part = slice(start, start + size)
@@ -151,20 +152,26 @@ def vote_tables_by_class(
     return {label: VoteTable.from_ratings(class_ratings(labels, label), rater_mask) for label in classes}
 
 
-def marked_spans(codes: Tensor) -> list[tuple[int, int]]:
-    """Cut ``[0, N)`` into blocks and return, for each, start and stop of a stretch that holds all codes other than 0.
+def marked_spans(codes: Tensor) -> list[list[tuple[int, int]]]:
+    """For each case of ``codes [B, N]``, blocks of ``[0, N)`` cut down to a stretch with all codes other than 0.
 
     On a CPU it pays not to count and look up the background before and after a structure. Elsewhere, and where a block
     cannot be cut evenly, the stretch is the whole block.
     """
-    size, spans = block_size(codes.device), []
-    for start in range(0, codes.numel(), size):
-        length = min(size, codes.numel() - start)
-        first, last = 0, length
-        if codes.device.type == "cpu" and length % _GRAIN == 0:
-            rows = codes[start : start + length].view(-1, _GRAIN).amax(1).numpy().nonzero()[0]
-            first, last = (int(rows[0]) * _GRAIN, (int(rows[-1]) + 1) * _GRAIN) if len(rows) else (0, 0)
-        spans.append((start + first, start + last))
+    spans: list[list[tuple[int, int]]] = [[] for _ in codes]
+    size = block_size(codes.device)
+    for start in range(0, codes.shape[1], size):
+        part = codes[:, start : start + size]
+        length = part.shape[1]
+        if codes.device.type != "cpu" or length % _GRAIN:
+            stretches = [(start, start + length)] * len(codes)
+        else:
+            stretches = [
+                (start + _GRAIN * int(rows[0]), start + _GRAIN * (int(rows[-1]) + 1)) if len(rows) else (start, start)
+                for rows in map(np.flatnonzero, part.reshape(len(codes), -1, _GRAIN).amax(2).numpy())
+            ]
+        for case, stretch in zip(spans, stretches, strict=True):
+            case.append(stretch)
     return spans
 
 

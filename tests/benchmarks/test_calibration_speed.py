@@ -6,14 +6,12 @@ is scaled to 80 in proportion. One thread, and CPU time rather than wall time on
 machine does not distort the ratios.
 """
 
-import ctypes
-import gc
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from peak import peak_mib
 from sklearn.metrics import brier_score_loss, roc_auc_score
 from torchmetrics.functional.classification import binary_calibration_error
 
@@ -50,24 +48,6 @@ def images():
     torch.set_num_threads(1)
     yield [_image(seed) for seed in range(IMAGES)]
     torch.set_num_threads(threads)
-
-
-def _peak(call):
-    """Peak resident memory above the start, in MiB; NaN where the system does not tell."""
-    gc.collect()
-    try:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)  # give freed memory back, so that the start is the true start
-        Path("/proc/self/clear_refs").write_text("5")
-        before = _status("VmRSS")
-        call()
-        return (_status("VmHWM") - before) / 1024
-    except OSError:
-        return float("nan")
-
-
-def _status(key):
-    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith(key))
-    return int(line.split()[1])
 
 
 def _ours(p, votes):
@@ -112,8 +92,8 @@ def test_scores_of_80_images(benchmark, images):
     benchmark.extra_info |= {
         "peer_seconds_scaled_from_2_images": peer,
         "ratio": ratio,
-        "peak_mib": _peak(lambda: _ours(*images[0])),
-        "peer_peak_mib": _peak(lambda: _peer(*images[0])),
+        "peak_mib": peak_mib(lambda: _ours(*images[0])),
+        "peer_peak_mib": peak_mib(lambda: _peer(*images[0])),
     }
     assert ratio >= 80
 
@@ -165,7 +145,7 @@ def test_bootstrap_of_mr_ece_and_auc(benchmark, images, evidence):
         "by_reading_the_images_again_seconds": again,
         "ratio": again / benchmark.stats.stats.median,
         "auc_error_bound": stack.auc_error_bound(),
-        "peak_mib": _peak(bootstrap),
+        "peak_mib": peak_mib(bootstrap),
     }
     assert not np.isnan(error.distribution).any()
     assert benchmark.stats.stats.median < 0.1
