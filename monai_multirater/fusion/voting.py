@@ -71,9 +71,9 @@ def majority(
         raise ValueError("majority: ties='random' needs a generator. Got None.")
     votes, present, _ = _counted(ratings, rater_mask, batched)
     least = ((present + 1) // 2 if ties == "foreground" else present // 2 + 1).to(torch.uint8)
-    labels = votes.ge(least).view(torch.uint8)
-    if ties == "random":
-        tied = votes == torch.where(present % 2 == 0, present // 2, -1)
+    tied = votes == torch.where(present % 2 == 0, present // 2, -1) if ties == "random" else None
+    labels = votes.ge_(least)
+    if tied is not None:
         coins = torch.randint(0, 2, (int(tied.sum()),), generator=generator, dtype=torch.uint8)
         labels[tied] = coins.to(labels.device)
     return labels
@@ -86,7 +86,7 @@ def union(ratings: Tensor, rater_mask: Tensor | None = None, *, batched: bool | 
         uint8 ``[1, *spatial]`` or ``[B, 1, *spatial]``.
     """
     votes, _, _ = _counted(ratings, rater_mask, batched)
-    return votes.ne(0).view(torch.uint8)
+    return votes.ne_(0)
 
 
 def intersection(ratings: Tensor, rater_mask: Tensor | None = None, *, batched: bool | None = None) -> Tensor:
@@ -96,7 +96,7 @@ def intersection(ratings: Tensor, rater_mask: Tensor | None = None, *, batched: 
         uint8 ``[1, *spatial]`` or ``[B, 1, *spatial]``.
     """
     votes, present, _ = _counted(ratings, rater_mask, batched)
-    return votes.eq(present.to(torch.uint8)).view(torch.uint8)
+    return votes.eq_(present.to(torch.uint8))
 
 
 def weighted_vote(

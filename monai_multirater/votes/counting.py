@@ -68,14 +68,21 @@ def count_votes(ratings: Tensor, rater_mask: Tensor | None = None, *, dim: int =
         rater_mask = check_mask(rater_mask, ratings, dim)
     planes = as_bytes(ratings)
     votes = torch.zeros_like(planes.select(dim, 0), memory_format=torch.contiguous_format)
-    for r in range(ratings.shape[dim]):
-        if rater_mask is None:
-            votes += planes.select(dim, r)
-        elif rater_mask.ndim == 1:
-            if bool(rater_mask[r]):
-                votes += planes.select(dim, r)
-        else:
+    if rater_mask is not None and rater_mask.ndim == 2:
+        for r in range(ratings.shape[dim]):
             votes += planes.select(dim, r) * rater_mask[:, r].view(-1, *[1] * (votes.ndim - 1))
+        return votes
+    here = range(ratings.shape[dim]) if rater_mask is None else rater_mask.nonzero().flatten().tolist()
+    chosen = [planes.select(dim, r) for r in here]
+    if dim == 0 and planes.is_contiguous():  # block by block, so that the sum stays in the cache
+        total = votes.view(-1)
+        for start in range(0, total.numel(), block_size(votes.device)):
+            part = slice(start, start + block_size(votes.device))
+            for plane in chosen:
+                total[part] += plane.view(-1)[part]
+        return votes
+    for plane in chosen:
+        votes += plane
     return votes
 
 
