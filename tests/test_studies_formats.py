@@ -3,6 +3,7 @@
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +31,8 @@ def read_markdown(text: str) -> list[list[str]]:
     return [rows[0], *([cell.replace("**", "") for cell in row] for row in rows[2:])]
 
 
-def read_latex(text: str) -> list[list[str]]:
-    """Cells of the rows of one tabular; environments, braces and dollars must balance, and columns be declared."""
+def read_latex(text: str) -> list[list[list[str]]]:
+    """Rows of every table, of one that goes on in several all columns; what is opened must be closed."""
     opened: list[str] = []
     for kind, name in re.findall(r"\\(begin|end)\{(\w+)\}", text):
         if kind == "begin":
@@ -42,12 +43,25 @@ def read_latex(text: str) -> list[list[str]]:
     bare = re.sub(r"\\[\\{}$]", "", text)
     assert bare.count("{") == bare.count("}")
     assert bare.count("$") % 2 == 0
-    declared = re.search(r"\\begin\{tabular\}\{([lr]+)\}\n(.*)\\end\{tabular\}", text, re.DOTALL)
-    assert declared is not None
-    body = re.sub(r"\\(toprule|midrule|bottomrule)\n", "", declared[2])
-    rows = [[cell.strip() for cell in re.split(r"(?<!\\)&", line)] for line in body.split("\\\\\n")][:-1]
-    assert all(len(row) == len(declared[1]) for row in rows)
-    return [[re.sub(r"\\textbf\{(?:\\boldmath)?([^}]*)\}", r"\1", cell).replace("$", "") for cell in r] for r in rows]
+    tables: dict[str, list[list[str]]] = {}
+    for part in text.split(r"\end{table}")[:-1]:
+        title = re.search(r"\\caption\{(.*?)(?: \(\d of \d\))?\}\n", part)
+        tabular = re.search(r"\\begin\{tabular\}\{(l+)(r+)\}\n(.*)\\end\{tabular\}", part, re.DOTALL)
+        assert title is not None
+        assert tabular is not None
+        body = re.sub(r"\\(toprule|midrule|bottomrule)\n", "", tabular[3])
+        rows = [[cell.strip() for cell in re.split(r"(?<!\\)&", line)] for line in body.split("\\\\\n")][:-1]
+        assert all(len(row) == len(tabular[1] + tabular[2]) for row in rows)
+        plain = [
+            [re.sub(r"\\textbf\{(?:\\boldmath)?([^}]*)\}", r"\1", c).replace("$", "") for c in row] for row in rows
+        ]
+        if title[1] in tables:
+            for row, more in zip(tables[title[1]], plain, strict=True):
+                assert row[: len(tabular[1])] == more[: len(tabular[1])]
+                row += more[len(tabular[1]) :]
+        else:
+            tables[title[1]] = plain
+    return list(tables.values())
 
 
 def numbers(cell: str) -> list[float]:
@@ -105,7 +119,7 @@ def test_latex_by_hand(grid: Grid) -> None:
 
 def test_both_forms_read_back_give_the_numbers(grid: Grid) -> None:
     frame = to_frame(grid)
-    forms = read_markdown(to_markdown(grid))[1:], read_latex(to_latex([grid], label="x"))[1:]
+    forms = read_markdown(to_markdown(grid))[1:], read_latex(to_latex([grid], label="x"))[0][1:]
     for index, row in frame.iterrows():
         for form in forms:
             for place, column in enumerate(grid.columns):
@@ -118,8 +132,26 @@ def test_both_forms_read_back_give_the_numbers(grid: Grid) -> None:
 def test_several_latex_tables_have_labels_of_their_own(grid: Grid) -> None:
     text = to_latex([grid, grid], label="raters")
     assert re.findall(r"\\label\{(.*)\}", text) == ["tab:raters", "tab:raters-2"]
-    for part in text.split(r"\end{table}")[:2]:
-        read_latex(part + r"\end{table}")
+    both = read_latex(to_latex([grid, replace(grid, title="other")], label="x"))
+    assert both == read_latex(to_latex([grid], label="x")) * 2
+
+
+@pytest.mark.parametrize(("columns", "parts"), [(1, 1), (5, 1), (6, 2), (10, 2), (11, 3)])
+def test_wide_latex_tables_go_on_in_further_ones(columns: int, parts: int) -> None:
+    """Names of 20 characters, cells of 17: 482 points hold 5 of 88 and 76 points, (482 - 88) / 76 = 5.2."""
+    grid = Grid(
+        "Wide",
+        ("method",),
+        tuple(Column(f"c{index}", f"c{index}", 1000.0, 1) for index in range(columns)),
+        ((("n" * 20,), (Cell(0.0123, 0.0111, 0.0222),) * columns),),
+        ("A note.",),
+    )
+    text = to_latex([grid], label="wide")
+    assert text.count(r"\begin{table}") == parts
+    assert text.count("A note.") == 1
+    (table,) = read_latex(text)
+    assert table[0] == ["method", *(f"c{index}" for index in range(columns))]
+    assert table[1][1:] == ["12.3 [11.1, 22.2]"] * columns
 
 
 @pytest.mark.parametrize(

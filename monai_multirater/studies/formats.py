@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ TITLES = {
     "truth_calibration": "truth calibration",
 }
 HIGHER_IS_BETTER = ("auc", "dice_majority", "dice_raters")
+LATEX_WIDTH = 482  # points, 17 cm
 LATEX = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -116,17 +118,48 @@ def to_markdown(grid: Grid, *, heading: bool = True) -> str:
 
 
 def to_latex(grids: Iterable[Grid], *, label: str) -> str:
-    """Return tables in LaTeX, one ``table`` environment each; the document needs the package booktabs.
+    """Return tables in LaTeX, as ``table`` environments; the document needs the package booktabs.
+
+    A table wider than 17 cm goes on in further ones with the remaining columns; its notes stand below the last.
 
     Args:
         grids: the tables.
         label: reference for the first, ``tab:<label>``; the following ones are numbered from 2.
     """
-    parts = [r"% Needs \usepackage{booktabs}."]
-    for index, grid in enumerate(grids):
-        name = label if index == 0 else f"{label}-{index + 1}"
-        parts += [_latex_table(grid, "".join(c if c.isalnum() else "-" for c in name))]
-    return "\n".join(parts) + "\n"
+    parts = [part for grid in grids for part in _parts(grid)]
+    names = [label if index == 0 else f"{label}-{index + 1}" for index in range(len(parts))]
+    tables = [_latex_table(part, name) for part, name in zip(parts, names, strict=True)]
+    return "\n".join([r"% Needs \usepackage{booktabs}.", *tables]) + "\n"
+
+
+def _parts(grid: Grid) -> list[Grid]:
+    """Split a table into ones that fit the width of a page, with about as many columns each."""
+    names = [[head, *(row[0][index] for row in grid.rows)] for index, head in enumerate(grid.heads)]
+    values = [
+        [column.title, *(_value(column, row[1][index], latex=False) for row in grid.rows)]
+        for index, column in enumerate(grid.columns)
+    ]
+    room = LATEX_WIDTH - sum(map(_width, names))
+    widest = max((_width(column) for column in values), default=1)
+    count = max(1, math.ceil(len(values) / max(1, room // widest)))
+    if sum(map(_width, values)) <= room or count == 1:
+        return [grid]
+    cuts = [round(index * len(values) / count) for index in range(count + 1)]
+    return [
+        replace(
+            grid,
+            title=f"{grid.title} ({index + 1} of {count})",
+            columns=grid.columns[start:end],
+            rows=tuple((name, cells[start:end]) for name, cells in grid.rows),
+            notes=grid.notes if end == len(values) else (),
+        )
+        for index, (start, end) in enumerate(pairwise(cuts))
+    ]
+
+
+def _width(column: Sequence[str]) -> int:
+    """Points that a column takes: 4 a character in footnote size, and 8 between columns."""
+    return 8 + 4 * max(len(text.replace("**", "")) for text in column)
 
 
 def _latex_table(grid: Grid, label: str) -> str:
@@ -140,7 +173,7 @@ def _latex_table(grid: Grid, label: str) -> str:
             r"\begin{table}[tbp]",
             r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
             rf"\caption{{{_escape(grid.title)}}}",
-            rf"\label{{tab:{label}}}",
+            rf"\label{{tab:{''.join(c if c.isalnum() else '-' for c in label)}}}",
             rf"\begin{{tabular}}{{{'l' * len(grid.heads)}{'r' * len(grid.columns)}}}",
             r"\toprule",
             " & ".join(heads) + r" \\",

@@ -19,7 +19,6 @@ __all__ = ["dataset_grid", "difference_grid", "protocol", "rater_grid", "row_nam
 
 Names = Mapping[tuple[str, str], str]
 SCORE_COLUMNS = ("brier", "nll", "dice_raters", "dice_majority", "truth_brier", "truth_mae", "truth_calibration")
-CEILING_ROW = "single rater against the others (mean, range)"
 
 
 def row_names(runs: Sequence[Run]) -> dict[tuple[str, str], str]:
@@ -91,7 +90,7 @@ def _score_grid(
     human = tuple(found.get((*place, HUMAN, "")) for place in columns.values())
     also = ["Bold: best of the methods."]
     if any(human):
-        marked.append(((CEILING_ROW,), human))
+        marked.append(((HUMAN,), human))
         also.append(
             "Last row: each rater's mask scored as if a model had predicted it, with the other raters as votes; the "
             "mean over raters and, instead of an interval, the lowest and the highest."
@@ -140,7 +139,7 @@ def rater_grid(raters: pd.DataFrame, dataset: str, names: Names, notes: Sequence
     also = (
         "Dice of the foreground p > 0.5 with each rater's mask, mean over the cases that the rater marked and where "
         "not both are empty. Bold: best of the methods. The majority of the others is where more than half of the "
-        "other raters present say foreground; a tie is background."
+        "other raters present say foreground; a tie is background. Last rows: each rater's own mask."
     )
     rows = (*marked, *(human for human in humans if any(human[1])))
     return Grid(f"Dice with each rater on {dataset}", ("method",), columns, rows, (*notes, also))

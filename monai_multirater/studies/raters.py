@@ -18,8 +18,8 @@ from monai_multirater.studies.runs import Run
 __all__ = ["CEILINGS", "MEAN", "rater_table"]
 
 CEILINGS = {
-    "consensus": "rater with the majority of the others",
-    "others": "rater with each of the others (mean)",
+    "consensus": "rater vs majority of others",
+    "others": "rater vs each other (mean)",
 }
 MEAN = "mean"
 Array = npt.NDArray[np.float64]
