@@ -277,7 +277,8 @@ def test_old_evaluations_are_tabulated_without_dice_by_rater(tmp_path: Path) -> 
         run.summary(rule).write_text(json.dumps(content))
     names = {path.name for path in write_report([run], tmp_path / "out", resamples=10)}
     assert "raters.csv" not in names
-    assert "differences.csv" not in names
+    found = pd.read_csv(tmp_path / "out" / "differences.csv")
+    assert set(found["rule"]) == {"expected"}, "the reference is the first method with its own rule"
     rows = read_markdown((tmp_path / "out" / "table_scores_skin.md").read_text())
     assert [row[0] for row in rows[1:3]] == ["a (expected)", "a (majority)"]
     assert len(numbers(rows[1][3])) == 3

@@ -47,7 +47,7 @@ def rater_dice(probability: ArrayLike, ratings: ArrayLike, rater_mask: ArrayLike
         raise ValueError(
             f"rater_dice: 'probability' must have the shape of a mask, {planes.shape[1:]}. Got {predicted.shape}."
         )
-    predicted, total = predicted.reshape(planes.shape[1:]), planes.sum(axis=0, dtype=np.int32)
+    predicted, total = predicted.reshape(planes.shape[1:]), planes.sum(axis=0, dtype=np.int16)
     found = np.full((len(planes), 3), np.nan)
     pairs = np.full((len(planes), len(planes)), np.nan)
     for first, second in combinations(range(len(planes)), 2):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from monai_multirater.calibration import ReliabilityTable
-from monai_multirater.studies.evidence import Resampling, Summaries, evaluations, summarize
+from monai_multirater.studies.evidence import Resampling, Summaries, evaluations, own_rule, summarize
 from monai_multirater.studies.formats import Grid, replace_file, to_frame, to_latex, to_markdown
 from monai_multirater.studies.layouts import dataset_grid, difference_grid, protocol, rater_grid, row_names, score_grid
 from monai_multirater.studies.raters import rater_table
@@ -51,7 +51,8 @@ def write_report(
     Args:
         runs: finished runs.
         out: the folder.
-        reference: method and foreground rule that the others are compared with; None for no differences.
+        reference: method and foreground rule that the others are compared with; by default the method of the first run
+            with the rule that its configuration names.
         resamples, fraction, seed: see :func:`tabulate`.
 
     Raises:
@@ -71,8 +72,8 @@ def write_report(
     if len(raters):
         grids = [rater_grid(raters, dataset, names, notes) for dataset in dict.fromkeys(raters["dataset"])]
         paths += _write(out, "raters", grids, raters)
-    if reference:
-        paths += _write_differences(runs, out, reference, Resampling(DIFFERENCES, fraction, seed))
+    against = reference or (runs[0].method, own_rule(runs[0]))
+    paths += _write_differences(runs, out, against, Resampling(DIFFERENCES, fraction, seed))
     return paths + _write_pictures(runs, names, out)
 
 
