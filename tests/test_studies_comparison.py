@@ -149,7 +149,7 @@ def test_failed_runs_are_named_after_the_others(tmp_path: Path, capfd: pytest.Ca
         compare_objectives([manifest], overlays, bundle=BUNDLE, out=tmp_path / "out", options=TINY)
     finished = tmp_path / "out" / "soft" / "skin-manifest-0"
     assert (finished / "eval_expected" / "summary.json").is_file()
-    assert "Validation, objective soft" in (finished / "log.txt").read_text()
+    assert "Validation, objective consensus soft" in (finished / "log.txt").read_text()
     printed = capfd.readouterr()
     assert "Comparing" in printed.err
     assert "Validation" not in printed.out + printed.err

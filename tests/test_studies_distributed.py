@@ -37,18 +37,18 @@ def compare(manifest: Path, root: Path, *words: str, ranks: int = 1) -> subproce
 
 
 def test_ranks_share_the_runs_and_give_the_same_tables(manifest: Path, tmp_path: Path) -> None:
-    words = ("--methods", "rps,corn", "--tune", "none")
+    words = ("--methods", "rps,staple", "--tune", "none")
     alone, shared = compare(manifest, tmp_path / "one", *words), compare(manifest, tmp_path / "two", *words, ranks=2)
     assert alone.returncode == 0, alone.stderr
     assert shared.returncode == 0, shared.stderr
     tables = [(tmp_path / side / "out" / "scores.csv").read_text() for side in ("one", "two")]
     assert tables[0] == tables[1]
-    assert set(pd.read_csv(tmp_path / "two" / "out" / "scores.csv")["method"]) >= {"rps_bce", "corn"}
+    assert set(pd.read_csv(tmp_path / "two" / "out" / "scores.csv")["method"]) >= {"rps_bce", "staple"}
     assert shared.stdout.count("objectives/rps_bce.json") == shared.stdout.count("scores.csv") == 1
     logs = list((tmp_path / "two" / "out").rglob("log.txt"))
     assert len(logs) == 2
     models = [json.loads(path.read_text()) for path in (tmp_path / "two" / "out").rglob("model.json")]
-    assert {model["objective"] for model in models} == {"rps_bce", "corn"}
+    assert {model["objective"] for model in models} == {"rps_bce", "consensus"}
 
 
 def test_a_failure_on_one_rank_ends_all_after_the_others_are_done(manifest: Path, tmp_path: Path) -> None:
