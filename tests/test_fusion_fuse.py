@@ -11,7 +11,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 from fusion_cases import disagreeing_raters
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -19,7 +19,7 @@ from monai_multirater import fusion
 from monai_multirater.fusion import FUSIONS, FusionResult, fuse, fusion_method
 
 DETERMINISTIC = [name for name, method in FUSIONS.items() if not method.random]
-NOT_SPATIAL = [name for name in DETERMINISTIC if not FUSIONS[name].spatial]
+COUNTING = ["majority", "union", "intersection", "soft", "weighted", "simple"]
 MONOTONE = ["majority", "union", "intersection", "soft", "soft_gaussian", "svls", "weighted"]
 ITERATIVE = {"staple": {"max_iterations": 200}, "dawid_skene": {"max_iterations": 200}}
 
@@ -172,15 +172,39 @@ def test_svls_of_one_slice_weights_the_repeated_slices_too() -> None:
     assert fusion.svls(point)[0, 3, 3, 0].item() == pytest.approx(0.5 + 0.5 * 2 * side / total, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", NOT_SPATIAL)
+@pytest.mark.parametrize("name", COUNTING)
 @settings(max_examples=20, deadline=None)
 @given(ratings=cases())
-@pytest.mark.filterwarnings("ignore:staple")
 def test_unanimous_voxels_keep_their_label(name: str, ratings: Tensor) -> None:
     consensus = run(name, ratings).consensus[0]
     votes = ratings.sum(0)
     assert (consensus[votes == 0] == 0).all()
     assert (consensus[votes == len(ratings)] == 1).all()
+
+
+@pytest.mark.parametrize("name", ["staple", "dawid_skene"])
+@pytest.mark.parametrize("raters", [3, 4, 7])
+def test_unanimous_voxels_keep_their_label_where_raters_are_estimated(name: str, raters: int) -> None:
+    for seed in range(20):
+        ratings = disagreeing_raters(raters, (20, 22), seed=seed)
+        consensus, votes = run(name, ratings).consensus[0], ratings.sum(0)
+        assert (consensus[votes == 0] == 0).all()
+        assert (consensus[votes == raters] == 1).all()
+
+
+@pytest.mark.parametrize("name", ["staple", "dawid_skene"])
+@settings(max_examples=30, deadline=None)
+@given(ratings=cases())
+@pytest.mark.filterwarnings("ignore:staple")
+def test_unanimity_is_most_probable_among_raters_better_than_chance(name: str, ratings: Tensor) -> None:
+    """With p > 1 - q for every rater, each vote for foreground raises the odds; contradicting raters can break it."""
+    found = run(name, ratings)
+    assume(bool((found.sensitivity + found.specificity > 1).all()))
+    probability, votes = found.probability[0], ratings.sum(0)
+    if (votes == len(ratings)).any():
+        assert (probability <= probability[votes == len(ratings)][0]).all()
+    if (votes == 0).any():
+        assert (probability >= probability[votes == 0][0]).all()
 
 
 @pytest.mark.parametrize("name", MONOTONE)

@@ -66,6 +66,9 @@ def staple(
     The prior is the share of foreground in the region, so that **the region changes the answer**: a wider margin of
     voxels that nobody marks lowers the prior and raises every specificity. Only the number of such voxels matters.
 
+    Raters who contradict each other can be estimated worse than chance (p < 1 - q), in ITK as here; then a vote for
+    foreground counts against it, and even a unanimous one can be overturned.
+
     Args:
         ratings: ``[R, *spatial]`` or ``[B, R, *spatial]``, zeros and ones, bool or integer.
         rater_mask: ``[R]`` or ``[B, R]`` bool, True = present; the planes of absent raters are ignored.
