@@ -48,6 +48,7 @@ def test_numbers_and_iterations_are_those_of_simpleitk(raters: int, spatial: tup
     assert found.converged is True
     assert found.probability.dtype == torch.float32
     assert found.probability.shape == (1, *spatial)
+    assert found.prior.shape == ()
 
 
 @pytest.mark.parametrize("raters", [17, 20], ids=lambda r: f"{r} raters, more patterns than a table holds")

@@ -48,7 +48,7 @@ class Stack:
 
     def per_case(self, values: npt.NDArray[np.generic]) -> Tensor:
         """Values ``[B, ...]`` as a tensor, without the batch axis for a single case."""
-        return torch.from_numpy(np.ascontiguousarray(values if self.batched else values[0]))
+        return torch.from_numpy(np.array(values if self.batched else values[0]))
 
     def number(self, values: npt.NDArray[np.generic]) -> Any:
         """Values ``[B]`` as a tensor, or as a Python number for a single case."""
