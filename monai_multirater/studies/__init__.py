@@ -2,13 +2,17 @@
 """Whole jobs."""
 
 from monai_multirater.studies.comparison import compare_objectives
+from monai_multirater.studies.fusing import FusingSummary, fuse_manifest, read_options
 from monai_multirater.studies.methods import METHODS, default_tuning, method_overlays, reference_of, tuned_options
 from monai_multirater.studies.ranks import Ranks
+from monai_multirater.studies.raters import rater_table
+from monai_multirater.studies.report import write_report
 from monai_multirater.studies.runs import Run, Trial, TunedOption, run_once
 from monai_multirater.studies.tables import differences, settings_table, tabulate, write_tables
 
 __all__ = [
     "METHODS",
+    "FusingSummary",
     "Ranks",
     "Run",
     "Trial",
@@ -16,11 +20,15 @@ __all__ = [
     "compare_objectives",
     "default_tuning",
     "differences",
+    "fuse_manifest",
     "method_overlays",
+    "rater_table",
+    "read_options",
     "reference_of",
     "run_once",
     "settings_table",
     "tabulate",
     "tuned_options",
+    "write_report",
     "write_tables",
 ]

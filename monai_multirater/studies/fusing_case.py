@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fuse one case: read its masks, fuse, measure the raters, write the maps, then its record."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from monai_multirater.agreement import detect_flips, rater_performance
+from monai_multirater.data import ImageData, Problem, ReadError, read_mask
+from monai_multirater.data.dicom import Segment, read_series, write_dicom_segmentation
+from monai_multirater.data.writers import map_suffix, write_map, write_nrrd, write_slicer_segmentation
+from monai_multirater.fusion import FusionResult, fuse
+from monai_multirater.studies.fusing_records import FusingFolder, file_name, stats
+
+__all__ = ["FORMATS", "STEPS", "FusingTask", "fuse_case"]
+
+FORMATS = ("same", "nrrd", "dicom-seg")
+STEPS = ("reading", "fusing", "measuring", "writing")
+_FLIP_DICE = 0.7  # detect_flips looks at raters below this Dice only
+
+
+@dataclass(frozen=True)
+class FusingTask:
+    """All that a process needs to fuse one case.
+
+    Attributes:
+        folder: where results go.
+        case: name of the case.
+        raters: of the data set, in its order.
+        paths: of the masks, by rater; absent raters are left out.
+        names: what error messages call these paths.
+        method: in ``FUSIONS``.
+        options: of the method.
+        seed: of methods that draw; every case has its own stream.
+        form: one of :data:`FORMATS`.
+        series: folder of the DICOM series, for ``dicom-seg``.
+        segment: what the DICOM segmentation shows.
+        rater_view: measure the raters against each other.
+        millimeters: whether lengths of the rater view are in mm.
+    """
+
+    folder: FusingFolder
+    case: str
+    raters: tuple[str, ...]
+    paths: Mapping[str, Path]
+    names: Mapping[str, str]
+    method: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    form: str = "same"
+    series: Path | None = None
+    segment: Segment | None = None
+    rater_view: bool = False
+    millimeters: bool = False
+
+    def finished(self) -> dict[str, Any] | None:
+        """Return the record of this case if nothing is to be done."""
+        return self.folder.finished(self.case, list(self.paths.values()))
+
+
+def fuse_case(task: FusingTask) -> dict[str, Any]:
+    """Fuse one case and return its record; a case that is finished is not fused again.
+
+    Raises:
+        ValueError: naming case, rater, path and reason; also what the method cannot do with this case.
+        OSError: if results cannot be written.
+    """
+    record = task.finished()
+    if record is not None:
+        return record
+    watch = _Watch()
+    inputs = stats(list(task.paths.values()))
+    masks = {rater: _read(task, rater) for rater in task.paths}
+    stack, turned = _stack(task, masks)
+    watch.lap("reading")
+    spacing = next(iter(masks.values())).spacing
+    with warnings.catch_warnings(record=True) as remarks:
+        warnings.simplefilter("always")
+        result = _fuse(task, stack, spacing[::-1] if turned and spacing else spacing)
+    consensus = result.consensus
+    watch.lap("fusing")
+    present = torch.tensor([rater in masks for rater in task.raters])
+    content: dict[str, Any] = _measure(task, stack, present, consensus, result, spacing)
+    if task.rater_view:
+        seen = rater_performance(_natural(stack, turned), present, spacing=spacing if task.millimeters else None)
+        content["view"] = _plain(seen.as_dict())
+    content["flips"] = _flips(task, stack, present, turned, content["raters"])
+    watch.lap("measuring")
+    maps = [values[0].numpy().T if turned else values[0].numpy() for values in (consensus, result.probability)]
+    outputs = _write(task, maps[0], maps[1], next(iter(masks.values())))
+    watch.lap("writing")
+    content["case"] |= {f"seconds_{step}": seconds for step, seconds in watch.seconds.items()}
+    content["case"]["remarks"] = "; ".join(dict.fromkeys(str(remark.message) for remark in remarks))
+    record = task.folder.finish(task.case, inputs, outputs, content)
+    watch.lap("recording")
+    return {**record, "recording": watch.seconds["recording"]}
+
+
+class _Watch:
+    def __init__(self) -> None:
+        self.last = time.perf_counter()
+        self.seconds: dict[str, float] = {}
+
+    def lap(self, step: str) -> None:
+        now = time.perf_counter()
+        self.seconds[step], self.last = round(now - self.last, 6), now
+
+
+def _read(task: FusingTask, rater: str) -> ImageData:
+    try:
+        return read_mask(task.paths[rater])
+    except ReadError as error:
+        raise _problem(task, rater, str(error)) from error
+
+
+def _problem(task: FusingTask, rater: str, reason: str) -> ValueError:
+    return ValueError(str(Problem(reason, rater=rater, path=task.names[rater])))
+
+
+def _stack(task: FusingTask, masks: Mapping[str, ImageData]) -> tuple[Tensor, bool]:
+    """Stack the masks ``[R, *spatial]``, with the spatial axes reversed where that is how they lie in memory.
+
+    NIfTI, NRRD and MetaImage are read with X running fastest. Copying them into the usual order would take longer than
+    fusing. The plane of an absent rater is zero memory that nothing touches.
+    """
+    arrays = {rater: data.array for rater, data in masks.items()}
+    first_rater, first = next(iter(arrays.items()))
+    turned = bool(first.flags.f_contiguous and not first.flags.c_contiguous)
+    stack = np.zeros((len(task.raters), *(first.shape[::-1] if turned else first.shape)), np.uint8)
+    for rater, array in arrays.items():
+        if array.shape != first.shape:
+            raise _problem(task, rater, f"has shape {array.shape}, that of rater {first_rater} {first.shape}")
+        stack[task.raters.index(rater)] = array.T if turned else array
+    return torch.from_numpy(stack), turned
+
+
+def _natural(stack: Tensor, turned: bool) -> Tensor:
+    """Return the stack with its spatial axes in the order of the files."""
+    return stack.permute(0, *range(stack.ndim - 1, 0, -1)) if turned else stack
+
+
+def _fuse(task: FusingTask, stack: Tensor, spacing: Sequence[float] | None) -> FusionResult:
+    present = torch.tensor([rater in task.paths for rater in task.raters])
+    digest = hashlib.blake2b(f"{task.seed}/{task.case}".encode(), digest_size=8).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+    return fuse(stack, task.method, present, spacing=spacing, generator=generator, **task.options)
+
+
+def _measure(
+    task: FusingTask,
+    stack: Tensor,
+    present: Tensor,
+    consensus: Tensor,
+    result: FusionResult,
+    spacing: tuple[float, ...] | None,
+) -> dict[str, Any]:
+    """Rows of the tables of cases and raters."""
+    mask = consensus[0].numpy().view(np.bool_)
+    volume = int(np.count_nonzero(mask))
+    rows = []
+    for r, rater in enumerate(task.raters):
+        row: dict[str, Any] = {"case": task.case, "rater": rater, "present": bool(present[r])}
+        for name in ("sensitivity", "specificity", "weight", "dropped"):
+            row[name] = _plain(getattr(result, "weights" if name == "weight" else name)[r].item())
+        plane = stack[r].numpy().view(np.bool_)
+        size = int(np.count_nonzero(plane)) if row["present"] else None
+        row |= _sizes(size, spacing)
+        if size is not None:
+            both = int(np.count_nonzero(plane & mask))
+            row["dice"] = 2 * both / (size + volume) if size + volume else 1.0
+        else:
+            row["dice"] = None
+        rows.append(row)
+    case = {
+        "case": task.case,
+        "raters": int(present.sum()),
+        "method": task.method,
+        "iterations": int(result.iterations),
+        "converged": bool(result.converged),
+        **_sizes(volume, spacing),
+    }
+    return {"case": case, "raters": rows}
+
+
+def _sizes(voxels: int | None, spacing: tuple[float, ...] | None) -> dict[str, float | int | None]:
+    known = voxels is not None and spacing is not None
+    size = voxels * math.prod(spacing) if known else None  # type: ignore[operator,arg-type]
+    three = spacing is not None and len(spacing) == 3
+    return {
+        "size_voxels": voxels,
+        "size_ml": size / 1000 if size is not None and three else None,
+        "size_mm2": size if size is not None and not three else None,
+    }
+
+
+def _flips(
+    task: FusingTask, stack: Tensor, present: Tensor, turned: bool, rows: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Raters whose mask agrees far better after a flip; only looked for where one agrees badly."""
+    if int(present.sum()) < 2 or all(row["dice"] is None or row["dice"] >= _FLIP_DICE for row in rows):
+        return []
+    return [
+        {
+            "rater": task.raters[found.rater],
+            "transform": found.transform,
+            "dice_before": found.dice_before,
+            "dice_after": found.dice_after,
+            "ambiguous": found.ambiguous,
+        }
+        for found in detect_flips(_natural(stack, turned), present)
+    ]
+
+
+def _write(task: FusingTask, consensus: NDArray[Any], probability: NDArray[Any], first: ImageData) -> list[Path]:
+    name, out = file_name(task.case), task.folder.path
+    if task.form == "dicom-seg":
+        assert task.series is not None
+        series = read_series(task.series)
+        return [
+            write_dicom_segmentation(
+                series.place(values, first.affine), out / kind / f"{name}.dcm", series, segment=task.segment, kind=kind
+            )
+            for kind, values in (("consensus", consensus), ("probability", probability))
+        ]
+    if task.form == "nrrd":
+        assert first.affine is not None
+        return [
+            write_slicer_segmentation(consensus, out / "consensus" / f"{name}.seg.nrrd", first.affine),
+            write_nrrd(probability, out / "probability" / f"{name}.nrrd", first.affine),
+        ]
+    like = next(iter(task.paths.values()))
+    return [
+        write_map(values, out / kind / f"{name}{map_suffix(like)}", like=like)
+        for kind, values in (("consensus", consensus), ("probability", probability))
+    ]
+
+
+def _plain(value: Any) -> Any:
+    """NaN as None, in lists and dictionaries too: JSON has no NaN."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
