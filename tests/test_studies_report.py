@@ -13,7 +13,10 @@ import pytest
 from sklearn.metrics import f1_score
 from study_runs import RATERS, RULES, cases, evaluate, finished_run
 from test_studies_formats import numbers, read_latex, read_markdown
+from typer.testing import CliRunner
 
+from monai_multirater import studies
+from monai_multirater.cli import app
 from monai_multirater.metrics import CaseStatistics
 from monai_multirater.metrics.rows import RowLayout
 from monai_multirater.resampling import case_weights
@@ -24,6 +27,7 @@ from monai_multirater.studies.raters import CEILINGS, MEAN, rater_table
 from monai_multirater.studies.report import write_report
 from monai_multirater.studies.truth import closest_sentence, closest_to_truth
 
+BUNDLE = Path(__file__).resolve().parents[1] / "bundles" / "rps"
 CONSENSUS, OTHERS = CEILINGS["consensus"], CEILINGS["others"]
 LAYOUT = RowLayout(5)
 WEIGHTS = {"resamples": 40, "fraction": 0.6}
@@ -327,3 +331,14 @@ def test_calibrated_evaluations_are_methods_of_their_own(tmp_path: Path) -> None
     assert [row[0] for row in rows[:-1]] == names
     assert [rows[index][1] for index in (0, 2, 3)] == [rows[index][1] for index in (1, 4, 5)]
     assert "a + temperature" in pd.read_csv(tmp_path / "report" / "raters.csv")["method"].tolist()
+
+
+def test_the_command_writes_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = [finished_run(tmp_path, method) for method in ("soft", "majority")]
+    monkeypatch.setattr(studies, "compare_objectives", lambda *_, **__: runs)
+    arguments = ["compare", "m.json", "--methods", "soft,majority", "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, [*arguments, "--bundle", str(BUNDLE), "--reference", "majority:expected"])
+    assert result.exit_code == 0, result.output
+    assert "table_mr_ece.tex" in result.output.replace("\n", "")
+    assert set(pd.read_csv(tmp_path / "out" / "differences.csv")["method"]) == {"soft", "majority"}
+    assert "Differences to majority:expected on skin" in (tmp_path / "out" / "differences.md").read_text()

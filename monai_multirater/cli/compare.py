@@ -45,7 +45,11 @@ def compare(
         ),
     ] = None,
     reference: Annotated[
-        str | None, typer.Option(help="METHOD:RULE, such as rps_bce:majority; adds paired differences to it.")
+        str | None,
+        typer.Option(
+            help="METHOD:RULE, such as rps_bce:majority, for paired differences. Default: the first method with the "
+            "foreground rule of its overlay."
+        ),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Trainings side by side, one thread each.")] = 1,
 ) -> None:
@@ -91,8 +95,5 @@ def compare(
         )
         if not first:
             return
-        others = {"settings": studies.settings_table(runs)}
-        if against:
-            others["differences"] = studies.differences(runs, against)
-        for path in studies.write_tables(studies.tabulate(runs), out, **others):
+        for path in studies.write_report(runs, out, reference=against or None):
             typer.echo(path)
