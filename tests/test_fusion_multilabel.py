@@ -130,6 +130,18 @@ def test_missing_raters_are_absent_raters(fusion) -> None:  # type: ignore[no-un
     assert found.iterations == expected.iterations
 
 
+@pytest.mark.parametrize("fusion", [dawid_skene, multilabel_staple], ids=["Dawid-Skene", "STAPLE"])
+def test_a_batch_is_its_cases(fusion) -> None:  # type: ignore[no-untyped-def]
+    labels = torch.stack([labelings(4, (9, 8), 3, seed=s) for s in range(3)])
+    mask = torch.tensor([[True] * 4, [True, False, True, True], [True] * 4])
+    found = fusion(labels, mask, classes=3)
+    for case in range(3):
+        single = fusion(labels[case], mask[case], classes=3)
+        assert torch.equal(found.probability[case], single.probability)
+        assert torch.equal(found.confusion[case].nan_to_num(), single.confusion.nan_to_num())
+        assert (int(found.iterations[case]), bool(found.converged[case])) == (single.iterations, single.converged)
+
+
 @pytest.mark.parametrize(
     ("labels", "classes", "error", "message"),
     [

@@ -11,13 +11,14 @@ from torch import Tensor
 
 from monai_multirater.fusion.confusion import LabelPatterns, posterior
 from monai_multirater.fusion.patterns import Floats
+from monai_multirater.fusion.results import case_by_case
 
 __all__ = ["DawidSkeneResult", "dawid_skene"]
 
 
 @dataclass(frozen=True, eq=False)
 class DawidSkeneResult:
-    """Result of :func:`dawid_skene`.
+    """Result of :func:`dawid_skene`; for a batch every entry has the batch as its first axis.
 
     Attributes:
         probability: float32 ``[C, *spatial]``, probability of each class.
@@ -31,8 +32,8 @@ class DawidSkeneResult:
     probability: Tensor
     confusion: Tensor
     prior: Tensor
-    iterations: int
-    converged: bool
+    iterations: int | Tensor
+    converged: bool | Tensor
 
 
 def dawid_skene(
@@ -42,6 +43,7 @@ def dawid_skene(
     classes: int = 2,
     max_iterations: int = 10_000,
     tolerance: float = 1e-7,
+    batched: bool | None = None,
 ) -> DawidSkeneResult:
     """Maximum likelihood by expectation maximization, on counts of label patterns.
 
@@ -54,11 +56,13 @@ def dawid_skene(
     prior only, which STAPLE fixes at the first mean vote.
 
     Args:
-        labels: ``[R, *spatial]`` integers in 0..classes-1; masks for two classes.
-        rater_mask: ``[R]`` bool, True = present; the planes of absent raters are ignored.
+        labels: ``[R, *spatial]`` or ``[B, R, *spatial]``, integers in 0..classes-1; masks for two classes.
+        rater_mask: ``[R]`` or ``[B, R]`` bool, True = present; the planes of absent raters are ignored.
         classes: C.
         max_iterations: most rounds.
         tolerance: largest change that counts as none.
+        batched: whether the first axis is the batch; by default a two-dimensional ``rater_mask`` says so. Cases are
+            estimated one by one.
 
     Returns:
         a :class:`DawidSkeneResult`. A class that nobody uses has prior 0, probability 0 and an undefined (NaN) row of
@@ -74,6 +78,10 @@ def dawid_skene(
         raise ValueError(
             f"dawid_skene: max_iterations must be at least 1, tolerance positive. Got {max_iterations}, {tolerance}."
         )
+    options = {"classes": classes, "max_iterations": max_iterations, "tolerance": tolerance}
+    several = case_by_case(dawid_skene, labels, rater_mask, batched, **options)
+    if several is not None:
+        return several
     patterns = LabelPatterns.count(labels, rater_mask, classes, "dawid_skene")
     truth = patterns.vote_shares()
     prior, confusion = np.full(classes, np.nan), np.full((len(labels), classes, classes), np.nan)

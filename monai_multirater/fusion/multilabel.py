@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from monai_multirater.fusion.confusion import LabelPatterns, posterior
+from monai_multirater.fusion.results import case_by_case
 
 __all__ = ["MultiLabelStapleResult", "multilabel_staple"]
 
 
 @dataclass(frozen=True, eq=False)
 class MultiLabelStapleResult:
-    """Result of :func:`multilabel_staple`.
+    """Result of :func:`multilabel_staple`; for a batch every entry has the batch as its first axis.
 
     Attributes:
         labels: int64 ``[1, *spatial]``, most probable class; ``undecided`` where several are equally probable.
@@ -32,8 +33,8 @@ class MultiLabelStapleResult:
     probability: Tensor
     confusion: Tensor
     prior: Tensor
-    iterations: int
-    converged: bool
+    iterations: int | Tensor
+    converged: bool | Tensor
 
 
 def multilabel_staple(
@@ -44,6 +45,7 @@ def multilabel_staple(
     undecided: int | None = None,
     max_iterations: int = 10_000,
     tolerance: float = 1e-5,
+    batched: bool | None = None,
 ) -> MultiLabelStapleResult:
     """STAPLE for several classes, as in ITK's ``MultiLabelSTAPLEImageFilter``, on counts of label patterns.
 
@@ -52,12 +54,14 @@ def multilabel_staple(
     count in no class) and are then estimated by expectation maximization until none changes by ``tolerance`` or more.
 
     Args:
-        labels: ``[R, *spatial]`` integers in 0..classes-1.
-        rater_mask: ``[R]`` bool, True = present; the planes of absent raters are ignored.
+        labels: ``[R, *spatial]`` or ``[B, R, *spatial]``, integers in 0..classes-1.
+        rater_mask: ``[R]`` or ``[B, R]`` bool, True = present; the planes of absent raters are ignored.
         classes: C.
         undecided: label of voxels whose most probable class is not unique; by default C, as in ITK.
         max_iterations: most rounds.
         tolerance: change of a confusion matrix below which the estimation ends.
+        batched: whether the first axis is the batch; by default a two-dimensional ``rater_mask`` says so. Cases are
+            estimated one by one.
 
     Returns:
         a :class:`MultiLabelStapleResult`.
@@ -73,6 +77,10 @@ def multilabel_staple(
             "multilabel_staple: max_iterations must be at least 1, tolerance positive. "
             f"Got {max_iterations} and {tolerance}."
         )
+    options = {"undecided": undecided, "max_iterations": max_iterations, "tolerance": tolerance}
+    several = case_by_case(multilabel_staple, labels, rater_mask, batched, classes=classes, **options)
+    if several is not None:
+        return several
     patterns = LabelPatterns.count(labels, rater_mask, classes, "multilabel_staple")
     said = patterns.counts @ patterns.one_hot.sum(1)
     prior, confusion = said / said.sum(), _confusion_from_voting(patterns)

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
+from monai_multirater.fusion.results import case_by_case
 from monai_multirater.votes import count_votes
 
 __all__ = ["Region", "in_region", "union_box"]
@@ -43,17 +44,11 @@ def in_region(
     Raises:
         ValueError: the region is none of the kinds that are understood, has another shape, or holds no voxel.
     """
-    if batched is None:
-        batched = rater_mask is not None and rater_mask.ndim == 2
-    if not batched:
-        return _one_case(fusion, ratings, rater_mask, region, options)
-    masks = [None] * len(ratings) if rater_mask is None else rater_mask.expand(len(ratings), -1)
-    found = [_one_case(fusion, item, mask, region, options) for item, mask in zip(ratings, masks, strict=True)]
-    stacked = {
-        entry.name: torch.stack([torch.as_tensor(getattr(result, entry.name)) for result in found])
-        for entry in fields(found[0])
-    }
-    return type(found[0])(**stacked)
+
+    def one_case(case: Tensor, mask: Tensor | None) -> Any:
+        return _one_case(fusion, case, mask, region, options)
+
+    return case_by_case(one_case, ratings, rater_mask, batched) or one_case(ratings, rater_mask)
 
 
 def _one_case(

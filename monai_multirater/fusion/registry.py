@@ -209,17 +209,15 @@ def _simple(call: _Call) -> FusionResult:
 def _dawid_skene(call: _Call) -> FusionResult:
     stack = call.stack
     planes = stack.planes.reshape(len(stack.present), stack.raters, *stack.shape[1 + stack.batched :])
-    masks = torch.from_numpy(stack.present)
-    found = [dawid_skene(case, mask, **call.options) for case, mask in zip(planes, masks, strict=True)]
-    probability = torch.stack([one.probability[1:] for one in found]).reshape(stack.shape)
-    confusion = np.stack([one.confusion.numpy() for one in found])
+    found = dawid_skene(planes, torch.from_numpy(stack.present), **call.options)
+    confusion = found.confusion.numpy()
     return call.result(
-        probability,
+        found.probability[:, 1].reshape(stack.shape),
         stack.per_case(confusion[:, :, 1, 1]),
         stack.per_case(confusion[:, :, 0, 0]),
         np.where(stack.present, np.nan, 0.0),
-        iterations=stack.number(np.array([one.iterations for one in found])),
-        converged=stack.number(np.array([one.converged for one in found])),
+        iterations=stack.number(np.asarray(found.iterations)),
+        converged=stack.number(np.asarray(found.converged)),
     )
 
 

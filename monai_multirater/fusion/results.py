@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 __all__ = ["FusionResult"]
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,3 +47,26 @@ class FusionResult:
     def consensus(self) -> Tensor:
         """uint8 mask of the shape of ``probability``: foreground where it is above 0.5."""
         return (self.probability > 0.5).to(torch.uint8)
+
+
+def stack_results(results: Sequence[Result]) -> Result:
+    """Results of single cases as one result of a batch: every entry gets the batch as its first axis."""
+    entries = {
+        entry.name: torch.stack([torch.as_tensor(getattr(result, entry.name)) for result in results])
+        for entry in fields(results[0])  # type: ignore[arg-type]
+    }
+    return type(results[0])(**entries)
+
+
+def case_by_case(
+    fusion: Callable[..., Result],
+    ratings: Tensor,
+    rater_mask: Tensor | None,
+    batched: bool | None,
+    **options: Any,
+) -> Result | None:
+    """Run a fusion of single cases on each case of a batch; None when the ratings are of one case."""
+    if not (rater_mask is not None and rater_mask.ndim == 2 if batched is None else batched):
+        return None
+    masks = [None] * len(ratings) if rater_mask is None else rater_mask.expand(len(ratings), -1)
+    return stack_results([fusion(case, mask, **options) for case, mask in zip(ratings, masks, strict=True)])
