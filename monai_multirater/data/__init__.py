@@ -6,6 +6,7 @@ from monai_multirater.data.check import check_manifest
 from monai_multirater.data.collate import multirater_collate
 from monai_multirater.data.datalist import CaseRecord, Manifest, datalist, read_manifest, write_manifest
 from monai_multirater.data.dataset import SeededDataset
+from monai_multirater.data.dicom import DicomSeries, Segment, read_series, write_dicom_segmentation
 from monai_multirater.data.opening import check_fit, image_channels, level_frequencies, list_images, open_manifest
 from monai_multirater.data.phantom_shapes import DEFAULT_RATERS, RaterStyle
 from monai_multirater.data.phantoms import make_phantoms
@@ -19,10 +20,12 @@ from monai_multirater.data.readers import (
     read_mask,
 )
 from monai_multirater.data.splits import split_cases
+from monai_multirater.data.writers import write_map, write_nrrd, write_slicer_segmentation
 
 __all__ = [
     "DEFAULT_RATERS",
     "CaseRecord",
+    "DicomSeries",
     "ImageData",
     "ImageHeader",
     "Manifest",
@@ -31,6 +34,7 @@ __all__ = [
     "RaterStyle",
     "ReadError",
     "SeededDataset",
+    "Segment",
     "build_manifest",
     "check_fit",
     "check_manifest",
@@ -45,6 +49,11 @@ __all__ = [
     "read_image",
     "read_manifest",
     "read_mask",
+    "read_series",
     "split_cases",
+    "write_dicom_segmentation",
     "write_manifest",
+    "write_map",
+    "write_nrrd",
+    "write_slicer_segmentation",
 ]

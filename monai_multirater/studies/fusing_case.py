@@ -82,24 +82,22 @@ def fuse_case(task: FusingTask) -> dict[str, Any]:
         return record
     watch = _Watch()
     inputs = stats(list(task.paths.values()))
-    masks = {rater: _read(task, rater) for rater in task.paths}
-    stack, turned = _stack(task, masks)
+    stack = _read_stack(task)
     watch.lap("reading")
-    spacing = next(iter(masks.values())).spacing
     with warnings.catch_warnings(record=True) as remarks:
         warnings.simplefilter("always")
-        result = _fuse(task, stack, spacing[::-1] if turned and spacing else spacing)
+        result = _fuse(task, stack)
     consensus = result.consensus
     watch.lap("fusing")
-    present = torch.tensor([rater in masks for rater in task.raters])
-    content: dict[str, Any] = _measure(task, stack, present, consensus, result, spacing)
+    content: dict[str, Any] = _measure(task, stack, consensus, result)
     if task.rater_view:
-        seen = rater_performance(_natural(stack, turned), present, spacing=spacing if task.millimeters else None)
+        spacing = stack.spacing if task.millimeters else None
+        seen = rater_performance(stack.turn(stack.planes), stack.present, spacing=spacing)
         content["view"] = _plain(seen.as_dict())
-    content["flips"] = _flips(task, stack, present, turned, content["raters"])
+    content["flips"] = _flips(task, stack, content["raters"])
     watch.lap("measuring")
-    maps = [values[0].numpy().T if turned else values[0].numpy() for values in (consensus, result.probability)]
-    outputs = _write(task, maps[0], maps[1], next(iter(masks.values())))
+    maps = [stack.turn(values)[0].numpy() for values in (consensus, result.probability)]
+    outputs = _write(task, maps[0], maps[1], stack.affine)
     watch.lap("writing")
     content["case"] |= {f"seconds_{step}": seconds for step, seconds in watch.seconds.items()}
     content["case"]["remarks"] = "; ".join(dict.fromkeys(str(remark.message) for remark in remarks))
@@ -118,6 +116,46 @@ class _Watch:
         self.seconds[step], self.last = round(now - self.last, 6), now
 
 
+@dataclass(frozen=True, eq=False)
+class _Stack:
+    """The masks of a case, with the spatial axes reversed (``turned``) where that is how they lie in memory.
+
+    NIfTI, NRRD and MetaImage are read with X running fastest; copying them into the usual order would take longer than
+    fusing. The plane of an absent rater is zero memory that nothing touches. ``spacing`` and ``affine`` are those of
+    the first mask, in the order of its file.
+    """
+
+    planes: Tensor
+    present: Tensor
+    turned: bool
+    spacing: tuple[float, ...] | None
+    affine: NDArray[np.float64] | None
+
+    def turn(self, values: Tensor) -> Tensor:
+        """Return a view of ``[C, *spatial]`` with the spatial axes in the order of the file."""
+        return values.permute(0, *range(values.ndim - 1, 0, -1)) if self.turned else values
+
+
+def _read_stack(task: FusingTask) -> _Stack:
+    """Read mask after mask straight into the stack: no more than one is held beside it."""
+    first, planes, turned = None, np.empty(0, np.uint8), False
+    for rater in task.paths:
+        mask = _read(task, rater)
+        if first is None:
+            first, flags = mask.header, mask.array.flags
+            turned = bool(flags.f_contiguous and not flags.c_contiguous)
+            shape = first.spatial_shape[::-1] if turned else first.spatial_shape
+            planes = np.zeros((len(task.raters), *shape), np.uint8)
+            spacing = mask.spacing
+        elif mask.header.spatial_shape != first.spatial_shape:
+            reason = f"has shape {mask.header.spatial_shape}, the first mask {first.spatial_shape}"
+            raise _problem(task, rater, reason)
+        planes[task.raters.index(rater)] = mask.array.T if turned else mask.array
+    assert first is not None
+    present = torch.tensor([rater in task.paths for rater in task.raters])
+    return _Stack(torch.from_numpy(planes), present, turned, spacing, first.affine)
+
+
 def _read(task: FusingTask, rater: str) -> ImageData:
     try:
         return read_mask(task.paths[rater])
@@ -129,54 +167,25 @@ def _problem(task: FusingTask, rater: str, reason: str) -> ValueError:
     return ValueError(str(Problem(reason, rater=rater, path=task.names[rater])))
 
 
-def _stack(task: FusingTask, masks: Mapping[str, ImageData]) -> tuple[Tensor, bool]:
-    """Stack the masks ``[R, *spatial]``, with the spatial axes reversed where that is how they lie in memory.
-
-    NIfTI, NRRD and MetaImage are read with X running fastest. Copying them into the usual order would take longer than
-    fusing. The plane of an absent rater is zero memory that nothing touches.
-    """
-    arrays = {rater: data.array for rater, data in masks.items()}
-    first_rater, first = next(iter(arrays.items()))
-    turned = bool(first.flags.f_contiguous and not first.flags.c_contiguous)
-    stack = np.zeros((len(task.raters), *(first.shape[::-1] if turned else first.shape)), np.uint8)
-    for rater, array in arrays.items():
-        if array.shape != first.shape:
-            raise _problem(task, rater, f"has shape {array.shape}, that of rater {first_rater} {first.shape}")
-        stack[task.raters.index(rater)] = array.T if turned else array
-    return torch.from_numpy(stack), turned
-
-
-def _natural(stack: Tensor, turned: bool) -> Tensor:
-    """Return the stack with its spatial axes in the order of the files."""
-    return stack.permute(0, *range(stack.ndim - 1, 0, -1)) if turned else stack
-
-
-def _fuse(task: FusingTask, stack: Tensor, spacing: Sequence[float] | None) -> FusionResult:
-    present = torch.tensor([rater in task.paths for rater in task.raters])
+def _fuse(task: FusingTask, stack: _Stack) -> FusionResult:
     digest = hashlib.blake2b(f"{task.seed}/{task.case}".encode(), digest_size=8).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
-    return fuse(stack, task.method, present, spacing=spacing, generator=generator, **task.options)
+    spacing = stack.spacing[::-1] if stack.turned and stack.spacing else stack.spacing
+    return fuse(stack.planes, task.method, stack.present, spacing=spacing, generator=generator, **task.options)
 
 
-def _measure(
-    task: FusingTask,
-    stack: Tensor,
-    present: Tensor,
-    consensus: Tensor,
-    result: FusionResult,
-    spacing: tuple[float, ...] | None,
-) -> dict[str, Any]:
+def _measure(task: FusingTask, stack: _Stack, consensus: Tensor, result: FusionResult) -> dict[str, Any]:
     """Rows of the tables of cases and raters."""
     mask = consensus[0].numpy().view(np.bool_)
     volume = int(np.count_nonzero(mask))
     rows = []
     for r, rater in enumerate(task.raters):
-        row: dict[str, Any] = {"case": task.case, "rater": rater, "present": bool(present[r])}
+        row: dict[str, Any] = {"case": task.case, "rater": rater, "present": bool(stack.present[r])}
         for name in ("sensitivity", "specificity", "weight", "dropped"):
             row[name] = _plain(getattr(result, "weights" if name == "weight" else name)[r].item())
-        plane = stack[r].numpy().view(np.bool_)
+        plane = stack.planes[r].numpy().view(np.bool_)
         size = int(np.count_nonzero(plane)) if row["present"] else None
-        row |= _sizes(size, spacing)
+        row |= _sizes(size, stack.spacing)
         if size is not None:
             both = int(np.count_nonzero(plane & mask))
             row["dice"] = 2 * both / (size + volume) if size + volume else 1.0
@@ -185,11 +194,11 @@ def _measure(
         rows.append(row)
     case = {
         "case": task.case,
-        "raters": int(present.sum()),
+        "raters": int(stack.present.sum()),
         "method": task.method,
         "iterations": int(result.iterations),
         "converged": bool(result.converged),
-        **_sizes(volume, spacing),
+        **_sizes(volume, stack.spacing),
     }
     return {"case": case, "raters": rows}
 
@@ -205,11 +214,9 @@ def _sizes(voxels: int | None, spacing: tuple[float, ...] | None) -> dict[str, f
     }
 
 
-def _flips(
-    task: FusingTask, stack: Tensor, present: Tensor, turned: bool, rows: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
+def _flips(task: FusingTask, stack: _Stack, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Raters whose mask agrees far better after a flip; only looked for where one agrees badly."""
-    if int(present.sum()) < 2 or all(row["dice"] is None or row["dice"] >= _FLIP_DICE for row in rows):
+    if int(stack.present.sum()) < 2 or all(row["dice"] is None or row["dice"] >= _FLIP_DICE for row in rows):
         return []
     return [
         {
@@ -219,26 +226,28 @@ def _flips(
             "dice_after": found.dice_after,
             "ambiguous": found.ambiguous,
         }
-        for found in detect_flips(_natural(stack, turned), present)
+        for found in detect_flips(stack.turn(stack.planes), stack.present)
     ]
 
 
-def _write(task: FusingTask, consensus: NDArray[Any], probability: NDArray[Any], first: ImageData) -> list[Path]:
+def _write(
+    task: FusingTask, consensus: NDArray[Any], probability: NDArray[Any], affine: NDArray[np.float64] | None
+) -> list[Path]:
     name, out = file_name(task.case), task.folder.path
     if task.form == "dicom-seg":
         assert task.series is not None
         series = read_series(task.series)
         return [
             write_dicom_segmentation(
-                series.place(values, first.affine), out / kind / f"{name}.dcm", series, segment=task.segment, kind=kind
+                series.place(values, affine), out / kind / f"{name}.dcm", series, segment=task.segment, kind=kind
             )
             for kind, values in (("consensus", consensus), ("probability", probability))
         ]
     if task.form == "nrrd":
-        assert first.affine is not None
+        assert affine is not None
         return [
-            write_slicer_segmentation(consensus, out / "consensus" / f"{name}.seg.nrrd", first.affine),
-            write_nrrd(probability, out / "probability" / f"{name}.nrrd", first.affine),
+            write_slicer_segmentation(consensus, out / "consensus" / f"{name}.seg.nrrd", affine),
+            write_nrrd(probability, out / "probability" / f"{name}.nrrd", affine),
         ]
     like = next(iter(task.paths.values()))
     return [
