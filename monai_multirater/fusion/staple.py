@@ -146,10 +146,11 @@ class _Model:
                 defined[cases] = np.where(self.present[cases], 1.0, np.nan)
                 self.converged[cases] = True
 
+    @np.errstate(divide="ignore")  # log 0, see NEVER
     def run(self, max_iterations: int, tolerance: float) -> None:
         """Iterate until no case changes; a case that has converged is set aside."""
         active = np.flatnonzero(~self.converged)
-        counts, weights, rates = self.volume.counts[active], self.weights[active], np.full((), np.nan)
+        counts, weights, rates = self.volume.counts[active], self.weights[active], np.empty(0)
         sizes, volumes = counts.sum(1, keepdims=True), counts @ self.bits
         log_odds = np.log(self.prior[active] / (1 - self.prior[active]))[:, None]
         for iteration in range(max_iterations):
@@ -157,14 +158,12 @@ class _Model:
                 return
             before, rates = rates, _rates(counts * weights, sizes, volumes, self.bits)
             weights = _posterior(log_odds, rates, self.bits)
-            done = np.zeros(len(active), bool)
-            if iteration:
-                done = np.abs(rates - before).max((1, 2)) <= tolerance
-            if done.any() or iteration + 1 == max_iterations:
+            change = np.abs(rates - before).max((1, 2)) if iteration else np.full(len(active), np.inf)
+            if change.min() <= tolerance or iteration + 1 == max_iterations:
+                done, rest = change <= tolerance, change > tolerance
                 self._keep(active, weights, rates, max_iterations)
                 self._keep(active[done], weights[done], rates[done], iteration)
                 self.converged[active[done]] = True
-                rest = ~done
                 active, counts, weights, rates = active[rest], counts[rest], weights[rest], rates[rest]
                 sizes, volumes, log_odds = sizes[rest], volumes[rest], log_odds[rest]
 
@@ -175,15 +174,23 @@ class _Model:
 
 
 def _rates(inside: Floats, sizes: Floats, volumes: Floats, bits: Floats) -> Floats:
-    """M-step: true and false positive rate of every rater, ``[n, 2, R]``; both are 0 for a rater without a vote."""
+    """M-step ``[n, 4, R]``: true and false positive rate of every rater, and what is missing to 1.
+
+    The first two are 0 for a rater without a vote.
+    """
     total, hits = inside.sum(1, keepdims=True), inside @ bits
-    rates = np.stack([hits / total, (volumes - hits) / (sizes - total)], axis=1)
-    return np.clip(rates, 0.0, 1.0, out=rates)
+    rates = np.empty((len(inside), 4, bits.shape[1]))
+    positive = rates[:, :2]
+    np.divide(hits, total, out=rates[:, 0])
+    np.divide(volumes - hits, sizes - total, out=rates[:, 1])
+    np.minimum(np.maximum(positive, 0.0, out=positive), 1.0, out=positive)
+    np.subtract(1.0, positive, out=rates[:, 2:])
+    return rates
 
 
 def _posterior(log_odds: Floats, rates: Floats, bits: Floats) -> Floats:
     """E-step: foreground probability of each pattern ``[n, P]``, from the sum of the raters' log-likelihood ratios."""
-    with np.errstate(divide="ignore"):
-        logs = np.maximum(np.log(np.concatenate([rates, 1 - rates], axis=1)), NEVER)
-    yes, no = logs[:, 0] - logs[:, 1], logs[:, 2] - logs[:, 3]
-    return expit(log_odds + no.sum(1, keepdims=True) + (yes - no) @ bits.T)
+    logs = np.log(rates)
+    np.maximum(logs, NEVER, out=logs)
+    ratios = logs[:, ::2] - logs[:, 1::2]  # of a vote for foreground, and of one for background
+    return expit(log_odds + ratios[:, 1].sum(1, keepdims=True) + (ratios[:, 0] - ratios[:, 1]) @ bits.T)
