@@ -128,9 +128,9 @@ def test_a_missing_rater_is_an_absent_rater(name: str, ratings: Tensor, data: st
 
 @pytest.mark.parametrize("name", DETERMINISTIC)
 @settings(max_examples=8, deadline=None)
-@given(seed=st.integers(0, 10_000), raters=st.sampled_from([1, 4, 9, 17]))
-def test_a_batch_is_its_cases(name: str, seed: int, raters: int) -> None:
-    ratings = torch.stack([disagreeing_raters(raters, (8, 9), seed=seed + i, noise=0.05) for i in range(3)])
+@given(seed=st.integers(0, 10_000), raters=st.sampled_from([1, 4, 8, 9, 17]), noise=st.sampled_from([0.0, 0.05]))
+def test_a_batch_is_its_cases(name: str, seed: int, raters: int, noise: float) -> None:
+    ratings = torch.stack([disagreeing_raters(raters, (8, 9), seed=seed + i, noise=noise) for i in range(3)])
     found = fuse(ratings, name, batched=True, **options_of(name, raters))
     assert found.probability.shape == (3, 1, 8, 9)
     for case in range(3):
@@ -146,7 +146,7 @@ def test_a_batch_is_its_cases(name: str, seed: int, raters: int) -> None:
 def test_chunked_is_whole(name: str, raters: int, monkeypatch: pytest.MonkeyPatch) -> None:
     ratings = disagreeing_raters(raters, (11, 12, 13), seed=2)
     whole = run(name, ratings)
-    for module in ("votes.counting", "votes.table", "fusion.registry"):
+    for module in ("votes.counting", "votes.table", "votes.batches", "fusion.registry"):
         monkeypatch.setattr(f"monai_multirater.{module}.block_size", lambda _: 100)
     chunked = run(name, ratings)
     assert torch.equal(chunked.probability, whole.probability)

@@ -17,8 +17,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from monai_multirater.votes.batches import CodeBatch, code_batch
 from monai_multirater.votes.counting import as_bytes, check_mask, check_stack, code_dtype, encode_batch
-from monai_multirater.votes.table import DENSE_RATERS, count_dense, look_up, marked_spans
+from monai_multirater.votes.table import DENSE_RATERS
 
 __all__ = ["PatternVolume", "Stack", "open_stack", "performance"]
 
@@ -97,7 +98,7 @@ class PatternVolume:
     counts: Floats
     _patterns: npt.NDArray[np.int64] = field(repr=False)
     _codes: Tensor = field(repr=False)
-    _spans: list[list[tuple[int, int]]] = field(repr=False)
+    _batch: CodeBatch | None = field(repr=False)
     _out: Tensor = field(repr=False)
 
     @classmethod
@@ -107,13 +108,10 @@ class PatternVolume:
         out = torch.empty((items, voxels), dtype=dtype, device=stack.planes.device)
         codes = _code_memory(out, raters)
         encode_batch(stack.planes, stack.present.tolist(), codes)
-        spans = marked_spans(codes)
-        if raters <= DENSE_RATERS:
-            patterns, counts = _count_dense(codes, raters, spans)
-        else:
-            patterns, counts = _count_sparse(codes)
+        batch = code_batch(codes, raters, stack.shape[-1]) if raters <= DENSE_RATERS else None
+        patterns, counts = _count_sparse(codes) if batch is None else _count_dense(batch)
         bits = (patterns[:, None] >> np.arange(raters)) & 1
-        return cls(stack, bits.astype(bool), counts.astype(np.float64), patterns, codes, spans, out)
+        return cls(stack, bits.astype(bool), counts.astype(np.float64), patterns, codes, batch, out)
 
     @property
     def votes(self) -> Floats:
@@ -125,15 +123,13 @@ class PatternVolume:
         device, dtype = self._out.device, self._out.dtype
         per_pattern = torch.from_numpy(np.ascontiguousarray(values)).to(device, dtype)
         patterns = torch.from_numpy(self._patterns).to(device)
-        dense = self.stack.raters <= DENSE_RATERS
-        if dense:
+        if self._batch is None:
+            for codes, out, row in zip(self._codes, self._out, per_pattern, strict=True):
+                out.copy_(row[torch.searchsorted(patterns, codes.to(torch.int64))])
+        else:
             tables = torch.zeros((len(per_pattern), 1 << self.stack.raters), dtype=dtype, device=device)
             tables[:, patterns] = per_pattern
-        for b, (codes, out) in enumerate(zip(self._codes, self._out, strict=True)):
-            if dense:
-                look_up(codes, tables[b], out, self._spans[b])
-            else:
-                out.copy_(per_pattern[b, torch.searchsorted(patterns, codes.to(torch.int64))])
+            self._batch.look_up(tables, self._out)
         return self._out.reshape(self.stack.shape)
 
 
@@ -145,11 +141,8 @@ def _code_memory(out: Tensor, raters: int) -> Tensor:
     return out.view(-1).view(dtype)[-out.numel() :].view(out.shape)
 
 
-def _count_dense(
-    codes: Tensor, raters: int, spans: list[list[tuple[int, int]]]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    found = [count_dense(item, raters, where) for item, where in zip(codes, spans, strict=True)]
-    counts = torch.stack(found).cpu().numpy()
+def _count_dense(batch: CodeBatch) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    counts = batch.count().cpu().numpy()
     patterns = np.flatnonzero(counts.any(0))
     return patterns.astype(np.int64), counts[:, patterns]
 

@@ -7,17 +7,19 @@ their kernel, so only the bounding box of the votes, grown by the reach, is comp
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from monai_multirater.fusion.patterns import open_stack
+from monai_multirater.fusion.patterns import Stack, open_stack
 from monai_multirater.fusion.regions import union_box
 from monai_multirater.votes import count_votes
 
 __all__ = ["soft_gaussian", "svls"]
+
+_TOGETHER = 1 << 20  # voxels of cases that are smoothed in one go
 
 
 def soft_gaussian(
@@ -56,10 +58,13 @@ def soft_gaussian(
     axes = len(stack.shape) - 1 - stack.batched
     sigmas = _sigma_voxels(sigma, unit, spacing, axes)
     kernels = [_gaussian(s, int(truncate * s + 0.5)) for s in sigmas]
-    votes, box = _cropped(ratings, rater_mask, stack.batched, [len(k) // 2 for k in kernels])
-    for axis, kernel in enumerate(kernels):
-        votes = _convolve(votes, kernel, axis + 1)
-    return _placed(votes.clamp_(0, 1), box, stack.shape)
+
+    def blur(shares: Tensor) -> Tensor:
+        for axis, kernel in enumerate(kernels):
+            shares = _convolve(shares, kernel, axis + 1)
+        return shares
+
+    return _smoothed(stack, blur, [len(k) // 2 for k in kernels])
 
 
 def svls(
@@ -103,13 +108,15 @@ def svls(
     stack = open_stack(ratings, rater_mask, batched)
     axes, reach = len(stack.shape) - 1 - stack.batched, kernel_size // 2
     kernel = _gaussian(sigma, reach)
-    votes, box = _cropped(ratings, rater_mask, stack.batched, [reach] * axes)
-    blurred = votes
-    for axis in range(axes):
-        blurred = _convolve(blurred, kernel, axis + 1)
     center = float(kernel[reach]) ** axes  # share of the center; the kernel sums to 1
-    smoothed = blurred.mul_(0.5 / (1 - center)).add_(votes, alpha=0.5 - 0.5 * center / (1 - center))
-    return _placed(smoothed.clamp_(0, 1), box, stack.shape)
+
+    def smooth(shares: Tensor) -> Tensor:
+        blurred = shares
+        for axis in range(axes):
+            blurred = _convolve(blurred, kernel, axis + 1)
+        return blurred.mul_(0.5 / (1 - center)).add_(shares, alpha=0.5 - 0.5 * center / (1 - center))
+
+    return _smoothed(stack, smooth, [reach] * axes)
 
 
 def _sigma_voxels(sigma: float | Sequence[float], unit: str, spacing: Sequence[float] | None, axes: int) -> list[float]:
@@ -135,21 +142,24 @@ def _gaussian(sigma: float, reach: int) -> np.ndarray:
     return np.asarray(weights / weights.sum())
 
 
-def _cropped(
-    ratings: Tensor, rater_mask: Tensor | None, batched: bool, reach: Sequence[int]
-) -> tuple[Tensor, tuple[slice, ...]]:
-    """Mean votes float32 ``[B, *box]`` in the bounding box of all votes grown by ``reach``, and that box."""
-    votes = count_votes(ratings, rater_mask, dim=1 if batched else 0)
-    votes = votes if batched else votes[None]
-    present = torch.tensor(ratings.shape[1 if batched else 0]) if rater_mask is None else rater_mask.sum(-1)
-    found = union_box(votes.amax(0) if batched else votes[0])
-    box = tuple(
-        slice(max(0, s.start - r), min(n, s.stop + r)) if s.stop > s.start else slice(0, 0)
-        for s, r, n in zip(found, reach, votes.shape[1:], strict=True)
-    )
-    part = votes[(slice(None), *box)].to(torch.float32)
-    shares = part.div_(present.to(part).view(-1, *[1] * (part.ndim - 1)))
-    return shares, box
+def _smoothed(stack: Stack, smooth: Callable[[Tensor], Tensor], reach: Sequence[int]) -> Tensor:
+    """Smooth mean votes ``[b, *box]`` of a few cases at a time, in the box of their votes grown by the reach."""
+    items, spatial = len(stack.present), stack.shape[1 + stack.batched :]
+    planes = stack.planes.view(items, stack.raters, *spatial)
+    present = torch.from_numpy(stack.present).to(planes.device)
+    whole = torch.zeros((items, *spatial), dtype=torch.float32, device=planes.device)
+    complete, together = bool(stack.present.all()), max(1, _TOGETHER // stack.planes.shape[2])
+    for start in range(0, items, together):
+        cases = slice(start, start + together)
+        votes = count_votes(planes[cases], None if complete else present[cases], dim=1)
+        box = tuple(
+            slice(max(0, s.start - r), min(n, s.stop + r)) if s.stop > s.start else slice(0, 0)
+            for s, r, n in zip(union_box(votes.amax(0)), reach, spatial, strict=True)
+        )
+        shares = votes[(slice(None), *box)].to(torch.float32)
+        shares /= present[cases].sum(1).view(-1, *[1] * len(spatial))
+        whole[(cases, *box)] = smooth(shares).clamp_(0, 1)
+    return whole.reshape(stack.shape)
 
 
 def _convolve(values: Tensor, kernel: np.ndarray, axis: int) -> Tensor:
@@ -167,10 +177,3 @@ def _convolve(values: Tensor, kernel: np.ndarray, axis: int) -> Tensor:
         out.add_(wide.narrow(axis, reach - offset, size), alpha=weight)
         out.add_(wide.narrow(axis, reach + offset, size), alpha=weight)
     return out
-
-
-def _placed(part: Tensor, box: tuple[slice, ...], shape: tuple[int, ...]) -> Tensor:
-    """The box in a volume of zeros."""
-    whole = torch.zeros((part.shape[0], *shape[-len(box) :]), dtype=part.dtype, device=part.device)
-    whole[(slice(None), *box)] = part
-    return whole.reshape(shape)
