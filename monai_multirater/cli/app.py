@@ -19,7 +19,7 @@ __all__ = ["app", "clean_errors"]
 
 app = typer.Typer(
     name="monai-multirater",
-    help="Medical images that several experts annotated: build and check data sets, fuse raters, compare ways to train.",
+    help="Medical images that several experts annotated: check data sets, fuse raters, compare ways to train.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
@@ -61,4 +61,4 @@ def _main(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Medical images that several experts annotated: build and check data sets, fuse raters, compare ways to train."""
+    """Medical images that several experts annotated: check data sets, fuse raters, compare ways to train."""
