@@ -14,6 +14,7 @@ import SimpleITK as sitk
 import torch
 from fusing_data import RATERS, SPACING, ellipsoid, make_dataset, planes, save_mask
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 from monai_multirater.agreement import rater_performance
 from monai_multirater.data import ManifestError, read_mask
@@ -353,6 +354,18 @@ def test_rater_view_is_that_of_the_agreement_functions(tmp_path: Path, suffix: s
                 assert float(row[column] or "nan") == pytest.approx(expected, nan_ok=True)
     assert [row["rater"] for row in _table(tmp_path / "out" / "rater_summary.csv")] == list(RATERS)
     assert summary.files[2].name == "rater_summary.csv"
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd"])
+def test_a_sigma_per_axis_goes_by_the_axes_of_the_file(tmp_path: Path, suffix: str) -> None:
+    """Reference: SciPy's Gaussian filter of the mean vote, axes as the file has them."""
+    manifest = make_dataset(tmp_path, cases=2, suffix=suffix)
+    options = {"sigma": [0.0, 1.0, 3.0]}
+    fuse_manifest(manifest, method="soft-gaussian", options=options, out=tmp_path / "out")
+    mean = np.mean([mask.astype(float) for mask in planes(manifest, "c0").values()], axis=0)
+    expected = gaussian_filter(mean, options["sigma"], mode="nearest", truncate=4.0)
+    written = read_image(next((tmp_path / "out" / "probability").glob("c0.*"))).array
+    np.testing.assert_allclose(written, expected, rtol=0, atol=2e-6)
 
 
 def test_an_outlier_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
