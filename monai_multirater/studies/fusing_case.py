@@ -170,8 +170,12 @@ def _problem(task: FusingTask, rater: str, reason: str) -> ValueError:
 def _fuse(task: FusingTask, stack: _Stack) -> FusionResult:
     digest = hashlib.blake2b(f"{task.seed}/{task.case}".encode(), digest_size=8).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
-    spacing = stack.spacing[::-1] if stack.turned and stack.spacing else stack.spacing
-    return fuse(stack.planes, task.method, stack.present, spacing=spacing, generator=generator, **task.options)
+    spacing, options = stack.spacing, dict(task.options)
+    if stack.turned:
+        spacing = spacing[::-1] if spacing else None
+        if isinstance(options.get("sigma"), list | tuple):
+            options["sigma"] = options["sigma"][::-1]  # one per axis of the file
+    return fuse(stack.planes, task.method, stack.present, spacing=spacing, generator=generator, **options)
 
 
 def _measure(task: FusingTask, stack: _Stack, consensus: Tensor, result: FusionResult) -> dict[str, Any]:
