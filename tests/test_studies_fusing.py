@@ -20,6 +20,7 @@ from monai_multirater.agreement import rater_performance
 from monai_multirater.data import ManifestError, read_mask
 from monai_multirater.data.readers import read_image
 from monai_multirater.studies import fuse_manifest, read_options
+from monai_multirater.studies.fusing_pictures import disputed_cases
 from monai_multirater.studies.fusing_records import file_name
 
 FORMATS = {
@@ -366,6 +367,32 @@ def test_a_sigma_per_axis_goes_by_the_axes_of_the_file(tmp_path: Path, suffix: s
     expected = gaussian_filter(mean, options["sigma"], mode="nearest", truncate=4.0)
     written = read_image(next((tmp_path / "out" / "probability").glob("c0.*"))).array
     np.testing.assert_allclose(written, expected, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".nii.gz", ".nrrd"])
+def test_the_most_disputed_cases_are_drawn(tmp_path: Path, suffix: str) -> None:
+    manifest = make_dataset(tmp_path, suffix=suffix, shape=FORMATS[suffix], cases=4)
+    disputed = np.zeros(FORMATS[suffix], np.uint8)
+    disputed[-4:, -4:] = 1
+    save_mask(tmp_path / "ben" / f"c2{suffix}", disputed)
+    summary = fuse_manifest(manifest, method="soft", out=tmp_path / "out", pictures=2)
+    drawn = sorted((tmp_path / "out" / "pictures").iterdir())
+    assert len(drawn) == 2
+    assert tmp_path / "out" / "pictures" / "c2.png" in drawn
+    assert set(drawn) <= set(summary.files)
+    width, height = Image.open(drawn[0]).size
+    assert width > 2 * height > 200  # image, mean vote and consensus side by side
+    fuse_manifest(manifest, method="soft", out=tmp_path / "out", pictures=1)
+    assert [path.name for path in (tmp_path / "out" / "pictures").iterdir()] == ["c2.png"]
+
+
+def test_disputed_cases_are_those_with_the_lowest_mean_dice() -> None:
+    def record(*dice: float | None) -> dict[str, Any]:
+        return {"raters": [{"present": d is not None, "dice": d} for d in dice]}
+
+    records = {"a": record(0.9, 0.7), "b": record(0.1, None), "c": record(0.5, 0.6), "d": record(1.0, None, 0.2)}
+    assert disputed_cases(records, 2) == ["c", "d"]
+    assert disputed_cases(records, 9) == ["c", "d", "a"]  # one rater alone disputes nothing
 
 
 def test_an_outlier_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -30,6 +30,9 @@ def fuse(
     rater_view: Annotated[
         bool, typer.Option("--rater-view", help="Compare raters with each other: size, boundary, outliers.")
     ] = False,
+    pictures: Annotated[
+        int, typer.Option(min=0, help="Draw so many of the most disputed cases, to look at, into OUT/pictures.")
+    ] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of methods that draw.")] = 0,
     jobs: Annotated[int, typer.Option(min=1, help="Processes side by side.")] = 1,
     dask: Annotated[
@@ -49,6 +52,7 @@ def fuse(
       --out lesions/soft --split test
 
       monai-multirater fuse scans/manifest.json --method simple --out scans/simple --jobs 8 --rater-view
+      --pictures 20
 
       monai-multirater fuse scans/manifest.json --method majority --out scans/seg --format dicom-seg --dask 4
 
@@ -66,6 +70,7 @@ def fuse(
             splits=split or (),
             form=format,
             rater_view=rater_view,
+            pictures=pictures,
             seed=seed,
             jobs=jobs,
             dask=dask,

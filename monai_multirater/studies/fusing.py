@@ -18,6 +18,7 @@ from monai_multirater._version import __version__
 from monai_multirater.data import Manifest, read_header, read_manifest
 from monai_multirater.studies.fusing_case import FusingTask, fuse_case
 from monai_multirater.studies.fusing_check import check_files, check_method, select_splits, tie_rule
+from monai_multirater.studies.fusing_pictures import draw_cases
 from monai_multirater.studies.fusing_pool import Outcome, run_here, run_in_processes, run_on_dask
 from monai_multirater.studies.fusing_records import FusingFolder
 from monai_multirater.studies.fusing_request import FusingRequest
@@ -41,6 +42,7 @@ def fuse_manifest(
     jobs: int = 1,
     dask: str | None = None,
     overwrite: bool = False,
+    pictures: int = 0,
     progress: bool = False,
 ) -> FusingSummary:
     """Fuse every case of a data set and write consensus, probability and tables.
@@ -68,6 +70,8 @@ def fuse_manifest(
         jobs: processes; 1 works in this one.
         dask: instead, a number of local Dask workers or the address (or scheduler file) of a Dask cluster.
         overwrite: remove what another request left in the folder, instead of refusing it.
+        pictures: draw so many of the most disputed cases to ``out/pictures``, see
+            :func:`~monai_multirater.studies.fusing_pictures.draw_cases`.
         progress: show a bar.
 
     Returns:
@@ -119,6 +123,9 @@ def fuse_manifest(
             time.perf_counter() - start,
         )
         summary = _report(summary, request, ordered)
+    if pictures:
+        files = draw_cases(data, ordered, folder.path, pictures)
+        summary = replace(summary, files=(*summary.files, *files))
     if failures:
         lines = [f"  - case {case}: {reason}" for case, reason in failures.items()]
         raise RuntimeError("\n".join([f"fuse: {len(failures)} of {len(chosen.cases)} cases failed:", *lines]))
