@@ -63,7 +63,7 @@ def _draw(data: Manifest, case: CaseRecord, record: Mapping[str, Any], out: Path
         stack,
         probability={record["case"]["method"]: _probability(record, out)},
         names=list(masks),
-        title=f"{case.case}\nDice with consensus {dice:.2f}",
+        title=f"{case.case}: Dice {dice:.2f}",
     )
 
 
