@@ -132,10 +132,14 @@ def test_simple_beside_one_vote_pass(benchmark, stacks, shape, most):
         peer_rounds=9,
         label="majority",
     )
-    output = stack.numel() / 7 / 2**20
-    benchmark.extra_info |= {"times_a_vote": 1 / ratio, "peak_mib": peak_mib(lambda: simple(stack, batched=batched))}
+    allowed = (stack.numel() + stack.numel() / 7) / 2**20
+    benchmark.extra_info |= {
+        "times_a_vote": 1 / ratio,
+        "peak_mib": peak_mib(lambda: simple(stack, batched=batched)),
+        "stack_and_output_mib": allowed,
+    }
     assert 1 / ratio <= most
-    assert not benchmark.extra_info["peak_mib"] > output + 5
+    assert not benchmark.extra_info["peak_mib"] > allowed
 
 
 class _PerRater:
