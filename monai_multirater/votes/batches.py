@@ -9,13 +9,13 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from monai_multirater.votes.counting import block_size
+from monai_multirater.votes.counting import SMALL_BLOCKS, block_size
 from monai_multirater.votes.table import count_dense, look_up, marked_spans
 
 __all__ = ["CodeBatch", "code_batch"]
 
 _SMALL_TABLE = 8  # raters
-_BLOCKS = 8  # of voxels in one go
+_KEPT_FROM = 4  # raters: numbers of four bytes a voxel, kept between count and look-up, are no more than the ratings
 
 
 class CodeBatch(Protocol):
@@ -33,7 +33,7 @@ class CodeBatch(Protocol):
 
 def code_batch(codes: Tensor, raters: int, width: int) -> CodeBatch:
     """Choose how to work on codes ``[B, N]``, of cases whose last axis has ``width`` voxels."""
-    together = min(len(codes), _BLOCKS * block_size(codes.device) // codes.shape[1])
+    together = min(len(codes), SMALL_BLOCKS * block_size(codes.device) // codes.shape[1])
     if together > 1 and raters <= _SMALL_TABLE:
         return _Grouped(codes, raters, width, together)
     return _OneByOne(codes, raters)
@@ -58,7 +58,9 @@ class _Grouped:
 
     def __init__(self, codes: Tensor, raters: int, width: int, together: int) -> None:
         self.codes, self.size, self.together = codes.view(len(codes), -1, width), 1 << raters, together
+        self.keep = raters >= _KEPT_FROM
         self.boxes = [_marked_box(group) for _, group in self._groups()]
+        self.kept: list[Tensor] = []
 
     def _groups(self) -> Iterator[tuple[slice, Tensor]]:
         for start in range(0, len(self.codes), self.together):
@@ -75,6 +77,8 @@ class _Grouped:
         counts = []
         for (_, group), box in zip(self._groups(), self.boxes, strict=True):
             inside = self._numbered(group, box)
+            if self.keep:
+                self.kept.append(inside)
             found = torch.bincount(inside.view(-1), minlength=len(group) * self.size).view(-1, self.size)
             found[:, 0] += group[0].numel() - inside[0].numel()
             counts.append(found)
@@ -82,8 +86,8 @@ class _Grouped:
 
     def look_up(self, tables: Tensor, out: Tensor) -> None:
         whole = out.view(self.codes.shape)
-        for (cases, group), box in zip(self._groups(), self.boxes, strict=True):
-            inside = self._numbered(group, box)
+        for number, ((cases, group), box) in enumerate(zip(self._groups(), self.boxes, strict=True)):
+            inside = self.kept[number] if self.kept else self._numbered(group, box)
             table, target = tables[cases], whole[cases]
             target.copy_(table[:, :1, None].expand_as(target))
             target[:, box[0], box[1]] = table.reshape(-1).index_select(0, inside.view(-1)).view(inside.shape)

@@ -11,6 +11,8 @@ from torch import Tensor
 __all__ = ["MAX_RATERS", "check_ratings", "class_ratings", "count_votes", "encode_votes"]
 
 MAX_RATERS = 64
+SMALL_BLOCKS = 8
+"""Blocks of voxels of small cases that are worked on in one go, where calls cost more than the cache saves."""
 
 
 def block_size(device: torch.device) -> int:
@@ -115,7 +117,7 @@ def encode_batch(planes: Tensor, present: Sequence[Sequence[bool]], codes: Tenso
     Cases of which all raters are present are encoded several at a time where they are small.
     """
     items, voxels = codes.shape
-    together = max(1, block_size(codes.device) // voxels) if all(map(all, present)) else 1
+    together = max(1, SMALL_BLOCKS * block_size(codes.device) // voxels) if all(map(all, present)) else 1
     for first in range(0, items, together):
         cases = slice(first, first + together)
         if together > 1:
