@@ -244,6 +244,17 @@ def test_empty_masks_give_an_empty_consensus(name: str) -> None:
     assert (found.specificity == 1).all()
 
 
+@pytest.mark.parametrize("name", [*COUNTING, "staple"])
+@pytest.mark.filterwarnings("ignore:staple")
+def test_filled_masks_give_a_filled_consensus(name: str) -> None:
+    """Weights that do not sum to 1 in binary must not leave a trace of background either."""
+    options = {"weights": [0.1, 0.2, 0.7]} if name == "weighted" else {}
+    found = fuse(torch.ones(3, 6, 7, dtype=torch.uint8), name, **options)
+    assert (found.probability == 1).all()
+    assert (found.sensitivity == 1).all()
+    assert found.specificity.isnan().all()
+
+
 @pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int8, torch.int16, torch.int64])
 @pytest.mark.parametrize("name", DETERMINISTIC)
 def test_all_integer_types_give_the_same(name: str, dtype: torch.dtype) -> None:

@@ -146,7 +146,7 @@ def test_a_batch_is_its_cases(fusion) -> None:  # type: ignore[no-untyped-def]
     ("labels", "classes", "error", "message"),
     [
         (torch.full((2, 4), 3), 3, ValueError, r"labels must be in 0..2. Got 3 to 3 for rater 0"),
-        (torch.zeros(2, 4), 3, TypeError, "integer tensor. Got torch.float32"),
+        (torch.zeros(2, 4), 3, TypeError, "labels must be bool or integer masks. Got dtype torch.float32"),
         (torch.zeros(2, 4, dtype=torch.int64), 1, ValueError, "classes at least 2"),
         (torch.zeros(64, 4, dtype=torch.int64), 2, ValueError, "2\\^63"),
     ],

@@ -122,8 +122,8 @@ def test_errors_name_the_case() -> None:
     [
         ("median", {}, "method must be one of .*staple.* Got 'median'"),
         ("random", {}, "method 'random' draws anew at every call; use RandSelectRaterd"),
-        ("staple", {"sigma": 1.0, "radius": 2}, "options of staple must be among .* Got radius, sigma"),
-        ("soft", {"sigma": 1.0}, r"options of soft must be among \(none\). Got sigma"),
+        ("staple", {"sigma": 1.0, "radius": 2}, "staple does not have the option radius, sigma. It has confidence_weight"),
+        ("soft", {"sigma": 1.0}, "soft does not have the option sigma. It has no options"),
     ],
     ids=["method", "random", "options", "no-options"],
 )

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from monai_multirater.fusion.patterns import Floats
+from monai_multirater.votes.counting import check_mask, check_stack
 
 __all__ = ["LabelPatterns"]
 
@@ -112,22 +113,13 @@ def posterior(prior: Floats, likelihood: Floats) -> Floats:
 
 
 def _check(labels: Tensor, rater_mask: Tensor | None, classes: int, name: str) -> Bools:
-    if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.is_complex():
-        kind = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
-        raise TypeError(f"{name}: labels must be an integer tensor. Got {kind}.")
-    if labels.ndim < 2 or labels.numel() == 0 or classes < 2 or classes ** labels.shape[0] > 2**63 - 1:
+    check_stack(labels, 0, "labels")
+    if labels.ndim < 2 or labels.numel() == 0 or classes < 2 or classes ** len(labels) > 2**63 - 1:
         raise ValueError(
             f"{name}: labels must be [R, *spatial] with voxels, classes at least 2 and classes^R below 2^63. Got shape "
             f"{tuple(labels.shape)} and {classes} classes."
         )
-    if rater_mask is not None and (rater_mask.dtype != torch.bool or tuple(rater_mask.shape) != (len(labels),)):
-        raise ValueError(
-            f"{name}: rater_mask must be bool of shape ({len(labels)},). Got {rater_mask.dtype} of shape "
-            f"{tuple(rater_mask.shape)}."
-        )
-    present = np.ones(len(labels), bool) if rater_mask is None else rater_mask.cpu().numpy()
-    if not present.any():
-        raise ValueError(f"{name}: rater_mask must have a rater present. Got none.")
+    present = np.ones(len(labels), bool) if rater_mask is None else check_mask(rater_mask, labels, 0).cpu().numpy()
     for r in np.flatnonzero(present):
         low, high = (int(bound) for bound in torch.aminmax(labels[int(r)].to(torch.int64)))
         if low < 0 or high >= classes:

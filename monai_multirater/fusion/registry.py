@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from monai_multirater.fusion.results import FusionResult
 from monai_multirater.fusion.simple import select_raters
 from monai_multirater.fusion.smoothing import soft_gaussian, svls
 from monai_multirater.fusion.staple import staple
-from monai_multirater.fusion.voting import TIES, draw_raters, majority, weight_shares
+from monai_multirater.fusion.voting import TIES, draw_raters, majority, weight_shares, weighted_shares
 from monai_multirater.votes.counting import block_size
 
 __all__ = ["FUSIONS", "FusionMethod", "fuse", "fusion_method"]
@@ -43,6 +43,13 @@ class FusionMethod:
     options: tuple[str, ...] = ()
     random: bool = False
     spatial: bool = False
+
+    def check_options(self, names: Iterable[str]) -> None:
+        """Raise ``ValueError`` for options that the method does not have, naming those that it has."""
+        unknown = sorted(set(names) - set(self.options))
+        if unknown:
+            known = ", ".join(self.options) or "no options"
+            raise ValueError(f"fuse: {self.name} does not have the option {', '.join(unknown)}. It has {known}.")
 
 
 @dataclass(frozen=True)
@@ -113,10 +120,7 @@ def fuse(
             own function raises.
     """
     found = fusion_method(method)
-    unknown = sorted(set(options) - set(found.options))
-    if unknown:
-        known = ", ".join(found.options) or "no options"
-        raise ValueError(f"fuse: {found.name} does not have the option {', '.join(unknown)}. It has {known}.")
+    found.check_options(options)
     if found.random and generator is None:
         raise ValueError(f"fuse: {found.name} draws at random and needs a generator. Got None.")
     stack = open_stack(ratings, rater_mask, batched)
@@ -168,7 +172,7 @@ def _weighted(call: _Call) -> FusionResult:
         raise ValueError("fuse: weighted needs weights, one number per rater. Got None.")
     shares = weight_shares(call.stack, call.options["weights"])
     volume = PatternVolume.count(call.stack)
-    return call.by_pattern(volume, shares @ volume.bits.T, shares)
+    return call.by_pattern(volume, weighted_shares(volume, shares), shares)
 
 
 def _soft_gaussian(call: _Call) -> FusionResult:

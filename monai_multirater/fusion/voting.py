@@ -120,7 +120,13 @@ def weighted_vote(
     """
     volume = PatternVolume.count(open_stack(ratings, rater_mask, batched))
     shares = weight_shares(volume.stack, weights)
-    return volume.fill(shares @ volume.bits.T)
+    return volume.fill(weighted_shares(volume, shares))
+
+
+def weighted_shares(volume: PatternVolume, shares: np.ndarray) -> np.ndarray:
+    """Share of the weights ``[B, R]`` that says foreground in each pattern, ``[B, P]``; unanimity is exactly 1."""
+    unanimous = volume.votes == volume.stack.present.sum(1, keepdims=True)
+    return np.where(unanimous, 1.0, shares @ volume.bits.T)
 
 
 def weight_shares(stack: Stack, weights: Sequence[float] | Tensor) -> np.ndarray:

@@ -14,7 +14,7 @@ from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, convert_to_dst_type
 from torch import Tensor
 
-from monai_multirater.fusion import FUSIONS, fuse
+from monai_multirater.fusion import fuse, fusion_method
 from monai_multirater.transforms.consensus import binary_ratings
 from monai_multirater.transforms.grids import known_affine
 
@@ -36,21 +36,14 @@ class FuseRaters(Transform):
     backend = [TransformBackends.TORCH]  # noqa: RUF012
 
     def __init__(self, method: str, *, options: Mapping[str, Any] | None = None) -> None:
-        name = method.replace("-", "_")
-        if name not in FUSIONS:
-            raise ValueError(f"{type(self).__name__}: method must be one of {', '.join(FUSIONS)}. Got {method!r}.")
-        if FUSIONS[name].random:
+        found = fusion_method(method)
+        if found.random:
             raise ValueError(
                 f"{type(self).__name__}: method {method!r} draws anew at every call; use RandSelectRaterd and "
                 "OrdinalConsensusd, which are seeded."
             )
-        self.method, self.options = name, dict(options or {})
-        unknown = sorted(set(self.options) - set(FUSIONS[name].options))
-        if unknown:
-            raise ValueError(
-                f"{type(self).__name__}: options of {name} must be among "
-                f"{', '.join(FUSIONS[name].options) or '(none)'}. Got {', '.join(unknown)}."
-            )
+        self.method, self.options = found.name, dict(options or {})
+        found.check_options(self.options)
 
     def __call__(self, ratings: Tensor, rater_mask: Tensor | None = None) -> Tensor:
         """Return the probability, float32, 0 or 1 for methods that give labels; meta data of the ratings are kept.
