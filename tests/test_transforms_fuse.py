@@ -122,7 +122,7 @@ def test_errors_name_the_case() -> None:
     [
         ("median", {}, "method must be one of .*staple.* Got 'median'"),
         ("random", {}, "method 'random' draws anew at every call; use RandSelectRaterd"),
-        ("staple", {"sigma": 1.0, "radius": 2}, "staple does not have the option radius, sigma. It has confidence_weight"),
+        ("staple", {"sigma": 1.0, "radius": 2}, "staple does not have the option radius, sigma. It has"),
         ("soft", {"sigma": 1.0}, "soft does not have the option sigma. It has no options"),
     ],
     ids=["method", "random", "options", "no-options"],
