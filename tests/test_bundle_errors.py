@@ -202,7 +202,7 @@ def use_model(job: str, manifest: Path, root: Path, **options: Any) -> None:
         ({**FUSED, "target": "random"}, "Error in the loss of consensus: .* use RandSelectRaterd"),
         (
             {**FUSED, "target_options": {"sigma": 2}},
-            "Error in the loss of consensus: .* options of staple .* sigma",
+            "Error in the loss of consensus: .* staple does not have the option sigma",
         ),
         ({"target": "staple"}, "Error in the loss of corn: .* Got target 'staple' with {} for objective 'corn'"),
         ({"objective": "consensus"}, "Error in the loss of consensus: .* Got target 'votes'"),
