@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 
 from monai_multirater.cli import app
 from monai_multirater.studies import fuse_manifest, fusing
-from monai_multirater.studies.fusing_pool import Outcome, run_here, run_in_processes, run_on_dask
+from monai_multirater.studies.pool import Outcome, run_here, run_in_processes, run_on_dask
 
 PARTS = ("consensus", "probability")
 
@@ -61,7 +61,7 @@ def test_a_process_that_dies_costs_its_task_one_retry_and_no_other_task_anything
 def test_processes_that_cannot_start_end_the_run(tmp_path: Path) -> None:
     script = tmp_path / "unguarded.py"
     script.write_text(
-        "from monai_multirater.studies.fusing_pool import run_in_processes\n"
+        "from monai_multirater.studies.pool import run_in_processes\n"
         "list(run_in_processes(abs, [1, 2], 1))\n"  # without a guard: a new process runs this line again
     )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)

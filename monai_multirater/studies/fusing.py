@@ -19,7 +19,7 @@ from monai_multirater.data import Manifest, read_header, read_manifest
 from monai_multirater.studies.fusing_case import FusingTask, fuse_case
 from monai_multirater.studies.fusing_check import check_files, check_method, select_splits, tie_rule
 from monai_multirater.studies.fusing_pictures import draw_cases
-from monai_multirater.studies.fusing_pool import Outcome, run_here, run_in_processes, run_on_dask
+from monai_multirater.studies.pool import Outcome, run_here, run_in_processes, run_on_dask
 from monai_multirater.studies.fusing_records import FusingFolder
 from monai_multirater.studies.fusing_request import FusingRequest
 from monai_multirater.studies.fusing_tables import FusingSummary, seconds_of, write_fusing_tables
