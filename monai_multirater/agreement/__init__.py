@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Agreement: how each rater performs, who is an outlier, whose mask is flipped or copied."""
 
+from monai_multirater.agreement.dominance import DominanceResult, dominance_both_ways, stochastic_dominance
+from monai_multirater.agreement.effects import MannWhitneyResult, cliffs_delta, cohens_d, holm, mann_whitney
 from monai_multirater.agreement.orientation import (
     DuplicateFinding,
     FlipFinding,
@@ -8,20 +10,49 @@ from monai_multirater.agreement.orientation import (
     detect_flips,
 )
 from monai_multirater.agreement.outliers import CaseOutlier, OutlierReport, find_outliers
+from monai_multirater.agreement.overlap import (
+    PairOverlap,
+    mean_pairwise_dice,
+    pair_indices,
+    pair_overlap,
+    pairwise_dice,
+    pairwise_iou,
+    pairwise_kappa,
+    upper_pairs,
+)
 from monai_multirater.agreement.performance import RaterPerformance, rater_performance
+from monai_multirater.agreement.permutation import PermutationResult, permutation_test
 from monai_multirater.agreement.rater_table import RaterSummary, RaterTable, Spread
 
 __all__ = [
     "CaseOutlier",
+    "DominanceResult",
     "DuplicateFinding",
     "FlipFinding",
+    "MannWhitneyResult",
     "OutlierReport",
+    "PairOverlap",
+    "PermutationResult",
     "RaterPerformance",
     "RaterSummary",
     "RaterTable",
     "Spread",
+    "cliffs_delta",
+    "cohens_d",
     "detect_duplicates",
     "detect_flips",
+    "dominance_both_ways",
     "find_outliers",
+    "holm",
+    "mann_whitney",
+    "mean_pairwise_dice",
+    "pair_indices",
+    "pair_overlap",
+    "pairwise_dice",
+    "pairwise_iou",
+    "pairwise_kappa",
+    "permutation_test",
     "rater_performance",
+    "stochastic_dominance",
+    "upper_pairs",
 ]
