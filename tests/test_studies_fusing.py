@@ -21,7 +21,7 @@ from monai_multirater.data import ManifestError, read_mask
 from monai_multirater.data.readers import read_image
 from monai_multirater.studies import fuse_manifest, read_options
 from monai_multirater.studies.fusing_pictures import disputed_cases
-from monai_multirater.studies.fusing_records import file_name
+from monai_multirater.studies.records import file_name
 
 FORMATS = {
     ".nii.gz": (14, 12, 8),

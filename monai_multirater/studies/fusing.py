@@ -7,7 +7,7 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,13 @@ from tqdm.auto import tqdm
 from monai_multirater._version import __version__
 from monai_multirater.data import Manifest, read_header, read_manifest
 from monai_multirater.studies.fusing_case import FusingTask, fuse_case
-from monai_multirater.studies.fusing_check import check_files, check_method, select_splits, tie_rule
+from monai_multirater.studies.fusing_check import check_files, check_method, tie_rule
 from monai_multirater.studies.fusing_pictures import draw_cases
-from monai_multirater.studies.pool import Outcome, run_here, run_in_processes, run_on_dask
 from monai_multirater.studies.fusing_records import FusingFolder
 from monai_multirater.studies.fusing_request import FusingRequest
 from monai_multirater.studies.fusing_tables import FusingSummary, seconds_of, write_fusing_tables
+from monai_multirater.studies.pool import check_workers, run_tasks
+from monai_multirater.studies.records import select_splits
 
 __all__ = ["FusingSummary", "fuse_manifest", "read_options"]
 
@@ -87,9 +88,8 @@ def fuse_manifest(
     start = time.perf_counter()
     data = read_manifest(manifest)
     request = FusingRequest.of(data, Path(manifest), method, options or {}, seed, form, rater_view)
-    chosen = select_splits(data, splits)
-    if jobs < 1 or (dask is not None and jobs > 1):
-        raise ValueError(f"fuse: jobs must be at least 1, and 1 with Dask. Got jobs={jobs}, dask={dask!r}.")
+    chosen = select_splits(data, splits, function="fuse")
+    check_workers(jobs, dask, function="fuse")
     folder = FusingFolder(Path(out).resolve(), request.content)
     folder.check(overwrite=overwrite)
     check_files(chosen, form, progress=progress)
@@ -104,7 +104,9 @@ def fuse_manifest(
     checking = time.perf_counter() - start
     failures: dict[str, str] = {}
     try:
-        for outcome in _outcomes(waiting, jobs, dask, kept, progress):
+        outcomes = run_tasks(fuse_case, waiting, jobs, dask)
+        bar = tqdm(outcomes, desc="Fusing", unit="case", total=len(chosen.cases), initial=kept, disable=not progress)
+        for outcome in bar:
             case = waiting[outcome.index].case
             if outcome.error:
                 failures[case] = outcome.error
@@ -166,18 +168,6 @@ def _log_raters(data: Manifest, request: FusingRequest) -> None:
         _logger.info("%d of %d cases have an even number of raters: %s.", even, len(data.cases), rule)
     if single:
         _logger.info("%d of %d cases have one rater only: there is nothing to fuse.", single, len(data.cases))
-
-
-def _outcomes(tasks: Sequence[FusingTask], jobs: int, dask: str | None, kept: int, progress: bool) -> Iterator[Outcome]:
-    if not tasks:
-        return
-    if dask is not None:
-        outcomes = run_on_dask(fuse_case, tasks, dask)
-    else:
-        outcomes = run_here(fuse_case, tasks) if jobs == 1 else run_in_processes(fuse_case, tasks, jobs)
-    total = kept + len(tasks)
-    with tqdm(outcomes, desc="Fusing", unit="case", total=total, initial=kept, disable=not progress) as bar:
-        yield from bar
 
 
 def _report(summary: FusingSummary, request: FusingRequest, records: Mapping[str, Mapping[str, Any]]) -> FusingSummary:

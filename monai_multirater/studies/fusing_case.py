@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +21,9 @@ from monai_multirater.data import ImageData, Problem, ReadError, read_mask
 from monai_multirater.data.dicom import Segment, read_series, write_dicom_segmentation
 from monai_multirater.data.writers import map_suffix, write_map, write_nrrd, write_slicer_segmentation
 from monai_multirater.fusion import FusionResult, fuse
-from monai_multirater.studies.fusing_records import FusingFolder, file_name, stats
+from monai_multirater.studies.fusing_records import FusingFolder
+from monai_multirater.studies.records import file_name, plain, stats
+from monai_multirater.studies.stacks import MaskStack, Mismatch, Stopwatch, stack_masks
 
 __all__ = ["FORMATS", "STEPS", "FusingTask", "fuse_case"]
 
@@ -80,7 +81,7 @@ def fuse_case(task: FusingTask) -> dict[str, Any]:
     record = task.finished()
     if record is not None:
         return record
-    watch = _Watch()
+    watch = Stopwatch()
     inputs = stats(list(task.paths.values()))
     stack = _read_stack(task)
     watch.lap("reading")
@@ -93,7 +94,7 @@ def fuse_case(task: FusingTask) -> dict[str, Any]:
     if task.rater_view:
         spacing = stack.spacing if task.millimeters else None
         seen = rater_performance(stack.turn(stack.planes), stack.present, spacing=spacing)
-        content["view"] = _plain(seen.as_dict())
+        content["view"] = plain(seen.as_dict())
     content["flips"] = _flips(task, stack, content["raters"])
     watch.lap("measuring")
     maps = [stack.turn(values)[0].numpy() for values in (consensus, result.probability)]
@@ -106,54 +107,14 @@ def fuse_case(task: FusingTask) -> dict[str, Any]:
     return {**record, "recording": watch.seconds["recording"]}
 
 
-class _Watch:
-    def __init__(self) -> None:
-        self.last = time.perf_counter()
-        self.seconds: dict[str, float] = {}
-
-    def lap(self, step: str) -> None:
-        now = time.perf_counter()
-        self.seconds[step], self.last = round(now - self.last, 6), now
-
-
-@dataclass(frozen=True, eq=False)
-class _Stack:
-    """The masks of a case, with the spatial axes reversed (``turned``) where that is how they lie in memory.
-
-    NIfTI, NRRD and MetaImage are read with X running fastest; copying them into the usual order would take longer than
-    fusing. The plane of an absent rater is zero memory that nothing touches. ``spacing`` and ``affine`` are those of
-    the first mask, in the order of its file.
-    """
-
-    planes: Tensor
-    present: Tensor
-    turned: bool
-    spacing: tuple[float, ...] | None
-    affine: NDArray[np.float64] | None
-
-    def turn(self, values: Tensor) -> Tensor:
-        """Return a view of ``[C, *spatial]`` with the spatial axes in the order of the file."""
-        return values.permute(0, *range(values.ndim - 1, 0, -1)) if self.turned else values
-
-
-def _read_stack(task: FusingTask) -> _Stack:
-    """Read mask after mask straight into the stack: no more than one is held beside it."""
-    first, planes, turned = None, np.empty(0, np.uint8), False
-    for rater in task.paths:
-        mask = _read(task, rater)
-        if first is None:
-            first, flags = mask.header, mask.array.flags
-            turned = bool(flags.f_contiguous and not flags.c_contiguous)
-            shape = first.spatial_shape[::-1] if turned else first.spatial_shape
-            planes = np.zeros((len(task.raters), *shape), np.uint8)
-            spacing = mask.spacing
-        elif mask.header.spatial_shape != first.spatial_shape:
-            reason = f"has shape {mask.header.spatial_shape}, the first mask {first.spatial_shape}"
-            raise _problem(task, rater, reason)
-        planes[task.raters.index(rater)] = mask.array.T if turned else mask.array
-    assert first is not None
-    present = torch.tensor([rater in task.paths for rater in task.raters])
-    return _Stack(torch.from_numpy(planes), present, turned, spacing, first.affine)
+def _read_stack(task: FusingTask) -> MaskStack:
+    masks = ((task.raters.index(rater), _read(task, rater)) for rater in task.paths)
+    try:
+        stack = stack_masks(masks, len(task.raters))
+    except Mismatch as error:
+        raise _problem(task, task.raters[error.rater], str(error)) from None
+    assert stack is not None
+    return stack
 
 
 def _read(task: FusingTask, rater: str) -> ImageData:
@@ -167,7 +128,7 @@ def _problem(task: FusingTask, rater: str, reason: str) -> ValueError:
     return ValueError(str(Problem(reason, rater=rater, path=task.names[rater])))
 
 
-def _fuse(task: FusingTask, stack: _Stack) -> FusionResult:
+def _fuse(task: FusingTask, stack: MaskStack) -> FusionResult:
     digest = hashlib.blake2b(f"{task.seed}/{task.case}".encode(), digest_size=8).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
     spacing, options = stack.spacing, dict(task.options)
@@ -178,7 +139,7 @@ def _fuse(task: FusingTask, stack: _Stack) -> FusionResult:
     return fuse(stack.planes, task.method, stack.present, spacing=spacing, generator=generator, **options)
 
 
-def _measure(task: FusingTask, stack: _Stack, consensus: Tensor, result: FusionResult) -> dict[str, Any]:
+def _measure(task: FusingTask, stack: MaskStack, consensus: Tensor, result: FusionResult) -> dict[str, Any]:
     """Rows of the tables of cases and raters."""
     mask = consensus[0].numpy().view(np.bool_)
     volume = int(np.count_nonzero(mask))
@@ -186,7 +147,7 @@ def _measure(task: FusingTask, stack: _Stack, consensus: Tensor, result: FusionR
     for r, rater in enumerate(task.raters):
         row: dict[str, Any] = {"case": task.case, "rater": rater, "present": bool(stack.present[r])}
         for name in ("sensitivity", "specificity", "weight", "dropped"):
-            row[name] = _plain(getattr(result, "weights" if name == "weight" else name)[r].item())
+            row[name] = plain(getattr(result, "weights" if name == "weight" else name)[r].item())
         plane = stack.planes[r].numpy().view(np.bool_)
         size = int(np.count_nonzero(plane)) if row["present"] else None
         row |= _sizes(size, stack.spacing)
@@ -218,7 +179,7 @@ def _sizes(voxels: int | None, spacing: tuple[float, ...] | None) -> dict[str, f
     }
 
 
-def _flips(task: FusingTask, stack: _Stack, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _flips(task: FusingTask, stack: MaskStack, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Raters whose mask agrees far better after a flip; only looked for where one agrees badly."""
     if int(stack.present.sum()) < 2 or all(row["dice"] is None or row["dice"] >= _FLIP_DICE for row in rows):
         return []
@@ -258,12 +219,3 @@ def _write(
         write_map(values, out / kind / f"{name}{map_suffix(like)}", like=like)
         for kind, values in (("consensus", consensus), ("probability", probability))
     ]
-
-
-def _plain(value: Any) -> Any:
-    """NaN as None, in lists and dictionaries too: JSON has no NaN."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from monai_multirater.data.check import inspect_cases, raise_or_remark
 from monai_multirater.data.dicom import DicomSeries, Segment, read_series
 from monai_multirater.fusion import fuse
 
-__all__ = ["check_files", "check_method", "read_segment", "select_splits", "series_path", "tie_rule"]
+__all__ = ["check_files", "check_method", "read_segment", "series_path", "tie_rule"]
 
 _logger = logging.getLogger(__name__)
 _UNTIED = ("random", "union", "intersection")
@@ -50,19 +50,6 @@ def tie_rule(method: str, options: Mapping[str, Any]) -> str:
     if method == "majority":
         return f"where exactly half of the raters say foreground, it is {options.get('ties', 'background')}"
     return "where the probability is exactly 0.5, it is background"
-
-
-def select_splits(manifest: Manifest, splits: Sequence[str]) -> Manifest:
-    """Return the data set with some of its splits, all if none is named.
-
-    Raises:
-        ValueError: for a split that does not exist.
-    """
-    unknown = [split for split in splits if split not in manifest.splits]
-    if unknown:
-        raise ValueError(f"fuse: the splits are {', '.join(manifest.splits)}. Got {', '.join(unknown)}.")
-    chosen = {name: records for name, records in manifest.splits.items() if not splits or name in splits}
-    return replace(manifest, splits=chosen)
 
 
 def series_path(manifest: Manifest, record: CaseRecord) -> str | None:

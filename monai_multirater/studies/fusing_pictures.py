@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,7 @@ from numpy.typing import NDArray
 
 from monai_multirater.data import CaseRecord, Manifest, ReadError, read_mask
 from monai_multirater.data.readers import read_image
-from monai_multirater.data.writers import write_atomically
-from monai_multirater.studies.fusing_records import file_name
+from monai_multirater.studies.pictures import background, picture_paths, save_picture
 from monai_multirater.visualize import case_figure
 
 __all__ = ["disputed_cases", "draw_cases"]
@@ -42,15 +40,11 @@ def draw_cases(data: Manifest, records: Mapping[str, Mapping[str, Any]], out: Pa
     vote (a DICOM series, an image of another size). Without a readable probability map, as for DICOM segmentations, the
     panel is left out.
     """
-    folder, by_name = out / "pictures", {record.case: record for record in data.cases}
+    by_name = {record.case: record for record in data.cases}
     chosen = disputed_cases(records, number)
-    paths = tuple(folder / f"{file_name(case)}.png" for case in chosen)
-    for old in set(folder.glob("*.png")) - set(paths):
-        old.unlink()
+    paths = picture_paths(out / "pictures", chosen)
     for case, path in zip(chosen, paths, strict=True):
-        figure = _draw(data, by_name[case], records[case], out)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, partial(figure.savefig, dpi=110, format="png"))
+        save_picture(_draw(data, by_name[case], records[case], out), path)
     return paths
 
 
@@ -59,23 +53,12 @@ def _draw(data: Manifest, case: CaseRecord, record: Mapping[str, Any], out: Path
     stack = np.stack(list(masks.values()))
     dice = np.mean([row["dice"] for row in record["raters"] if row["present"]])
     return case_figure(
-        _background(data, case, stack),
+        background(data, case, stack),
         stack,
         probability={record["case"]["method"]: _probability(record, out)},
         names=list(masks),
         title=f"{case.case}: Dice {dice:.2f}",
     )
-
-
-def _background(data: Manifest, case: CaseRecord, stack: NDArray[np.uint8]) -> NDArray[Any]:
-    try:
-        image = read_image(data.path(case.image))
-    except ReadError:
-        return stack.mean(0)[None]
-    if image.header.spatial_shape != stack.shape[1:]:
-        return stack.mean(0)[None]
-    channels = image.array.reshape(*stack.shape[1:], -1)
-    return np.moveaxis(channels, -1, 0)
 
 
 def _probability(record: Mapping[str, Any], out: Path) -> NDArray[Any] | None:

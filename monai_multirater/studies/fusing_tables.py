@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from monai_multirater.agreement import RaterPerformance, RaterSummary, RaterTable
-from monai_multirater.data.writers import write_atomically
 from monai_multirater.studies.fusing_case import STEPS
-from monai_multirater.studies.fusing_records import write_json
+from monai_multirater.studies.records import plain, write_csv, write_json
 
 __all__ = ["FusingSummary", "seconds_of", "write_fusing_tables"]
 
@@ -97,10 +94,10 @@ def write_fusing_tables(
     columns = (*_RATERS, *_FLIPS, *((*_VIEW, *_OUTLIERS) if view else ()))
     cases = [{"status": "finished", **record["case"]} for record in records.values()]
     cases += [{"case": case, "status": "failed", "remarks": reason} for case, reason in failures.items()]
-    files = [_write_csv(out / "cases.csv", _CASES, cases), _write_csv(out / "raters.csv", columns, rows)]
+    files = [write_csv(out / "cases.csv", _CASES, cases), write_csv(out / "raters.csv", columns, rows)]
     if view:
-        table = [{key: _plain(value) for key, value in row.items()} for row in view[1].to_rows()]
-        files.append(_write_csv(out / "rater_summary.csv", tuple(table[0]), table))
+        table = [{key: plain(value) for key, value in row.items()} for row in view[1].to_rows()]
+        files.append(write_csv(out / "rater_summary.csv", tuple(table[0]), table))
     elif (out / "rater_summary.csv").is_file():
         (out / "rater_summary.csv").unlink()
     summary = {
@@ -145,7 +142,7 @@ def _rater_rows(
             if view and row["present"]:
                 seen, r = view[0].cases[case], raters.index(rater)
                 names = {name: "dice" if name == "dice_others" else name for name in _VIEW}
-                more |= {column: _plain(getattr(seen, name)[r].item()) for column, name in names.items()}
+                more |= {column: plain(getattr(seen, name)[r].item()) for column, name in names.items()}
                 more |= {"outlier_rater": bool(view[1].outlier[r]), "outlier_mask": (case, rater) in masks}
             yield {**row, **more}
 
@@ -197,18 +194,6 @@ def _case_remarks(records: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def _first(lines: list[str], rest: str) -> list[str]:
     return lines if len(lines) <= _SHOWN else [*lines[:_SHOWN], f"In all {len(lines)} {rest}."]
-
-
-def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Path:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return write_atomically(path, lambda name: Path(name).write_text(text.getvalue(), encoding="utf-8"))
-
-
-def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _number(value: float | None) -> float:

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["Outcome", "run_here", "run_in_processes", "run_on_dask"]
+__all__ = ["Outcome", "check_workers", "run_here", "run_in_processes", "run_on_dask", "run_tasks"]
 
 ATTEMPTS = 2
 _DASK = {
@@ -53,6 +53,21 @@ def attempt(function: Function, task: Any) -> tuple[Any, str]:
         return None, str(error) or type(error).__name__
     except Exception as error:
         return None, f"{type(error).__name__}: {error}"
+
+
+def check_workers(jobs: int, dask: str | None, *, function: str) -> None:
+    """Refuse less than one process, and processes together with Dask."""
+    if jobs < 1 or (dask is not None and jobs > 1):
+        raise ValueError(f"{function}: jobs must be at least 1, and 1 with Dask. Got jobs={jobs}, dask={dask!r}.")
+
+
+def run_tasks(function: Function, tasks: Sequence[Any], jobs: int, dask: str | None) -> Iterator[Outcome]:
+    """Call the function here, in ``jobs`` processes, or on the Dask cluster ``dask``."""
+    if not tasks:
+        return iter(())
+    if dask is not None:
+        return run_on_dask(function, tasks, dask)
+    return run_here(function, tasks) if jobs == 1 else run_in_processes(function, tasks, jobs)
 
 
 def run_here(function: Function, tasks: Sequence[Any]) -> Iterator[Outcome]:
