@@ -23,6 +23,13 @@ from monai_multirater.agreement.overlap import (
 from monai_multirater.agreement.performance import RaterPerformance, rater_performance
 from monai_multirater.agreement.permutation import PermutationResult, permutation_test
 from monai_multirater.agreement.rater_table import RaterSummary, RaterTable, Spread
+from monai_multirater.agreement.surface import (
+    PairSurfaces,
+    pair_surfaces,
+    pairwise_average_surface_distance,
+    pairwise_hausdorff,
+    pairwise_surface_dice,
+)
 
 __all__ = [
     "CaseOutlier",
@@ -32,6 +39,7 @@ __all__ = [
     "MannWhitneyResult",
     "OutlierReport",
     "PairOverlap",
+    "PairSurfaces",
     "PermutationResult",
     "RaterPerformance",
     "RaterSummary",
@@ -48,9 +56,13 @@ __all__ = [
     "mean_pairwise_dice",
     "pair_indices",
     "pair_overlap",
+    "pair_surfaces",
+    "pairwise_average_surface_distance",
     "pairwise_dice",
+    "pairwise_hausdorff",
     "pairwise_iou",
     "pairwise_kappa",
+    "pairwise_surface_dice",
     "permutation_test",
     "rater_performance",
     "stochastic_dominance",

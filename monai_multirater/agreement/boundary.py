@@ -10,6 +10,7 @@ of two boxes of which one is k voxels larger on each side, opposite faces are at
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-__all__ = ["boundary_distances", "mask_boundary", "occupied_box"]
+__all__ = ["boundary_distances", "mask_boundary", "occupied_box", "planes_box"]
 
 BoolArray = NDArray[np.bool_]
 
@@ -71,4 +72,18 @@ def occupied_box(occupied: Tensor) -> tuple[slice, ...]:
         others = [k for k in range(occupied.ndim) if k != axis]
         where = torch.nonzero(occupied.any(dim=others) if others else occupied).flatten()
         box.append(slice(int(where[0]), int(where[-1]) + 1) if len(where) else slice(0, 0))
+    return tuple(box)
+
+
+def planes_box(planes: NDArray[Any], here: NDArray[np.intp]) -> tuple[slice, ...]:
+    """Smallest box that holds everything other than 0 of ``planes[here]`` (``[R, *spatial]``); reads it once."""
+    box = []
+    crops = [planes[r] for r in here]
+    for _ in range(planes.ndim - 1):
+        occupied = np.zeros(crops[0].shape[0], np.bool_)
+        for crop in crops:
+            occupied |= crop.reshape(len(crop), -1).any(axis=1) if crop.ndim > 1 else crop.astype(np.bool_)
+        where = np.flatnonzero(occupied)
+        box.append(slice(int(where[0]), int(where[-1]) + 1) if len(where) else slice(0, 0))
+        crops = [crop[box[-1]].any(axis=0) for crop in crops]
     return tuple(box)
