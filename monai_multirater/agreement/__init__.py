@@ -3,6 +3,15 @@
 
 from monai_multirater.agreement.dominance import DominanceResult, dominance_both_ways, stochastic_dominance
 from monai_multirater.agreement.effects import MannWhitneyResult, cliffs_delta, cohens_d, holm, mann_whitney
+from monai_multirater.agreement.group import (
+    GroupAgreement,
+    agreement_volumes,
+    conformity_index,
+    fleiss_kappa,
+    group_agreement,
+    krippendorff_alpha,
+    vote_entropy,
+)
 from monai_multirater.agreement.orientation import (
     DuplicateFinding,
     FlipFinding,
@@ -36,6 +45,7 @@ __all__ = [
     "DominanceResult",
     "DuplicateFinding",
     "FlipFinding",
+    "GroupAgreement",
     "MannWhitneyResult",
     "OutlierReport",
     "PairOverlap",
@@ -45,13 +55,18 @@ __all__ = [
     "RaterSummary",
     "RaterTable",
     "Spread",
+    "agreement_volumes",
     "cliffs_delta",
     "cohens_d",
+    "conformity_index",
     "detect_duplicates",
     "detect_flips",
     "dominance_both_ways",
     "find_outliers",
+    "fleiss_kappa",
+    "group_agreement",
     "holm",
+    "krippendorff_alpha",
     "mann_whitney",
     "mean_pairwise_dice",
     "pair_indices",
@@ -67,4 +82,5 @@ __all__ = [
     "rater_performance",
     "stochastic_dominance",
     "upper_pairs",
+    "vote_entropy",
 ]

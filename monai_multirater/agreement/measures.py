@@ -102,8 +102,9 @@ SURFACE_MEASURES = _table(
     Measure(
         "hausdorff95",
         "95th percentile Hausdorff distance",
-        "95th percentile of the distances from the boundary voxels of one mask to the other mask's boundary, the larger of "
-        "both ways (MONAI); 'pooled': of both ways together (medpy); 'area': weighted by surface area (surface-distance)",
+        "95th percentile of the distances from the boundary voxels of one mask to the other mask's boundary, the "
+        "larger of both ways (MONAI); 'pooled': of both ways together (medpy); 'area': weighted by surface area "
+        "(surface-distance)",
         0,
         False,
         0,
@@ -135,12 +136,12 @@ GROUP_MEASURES = _table(
     Measure(
         "fleiss_kappa",
         "Fleiss' kappa",
-        "(P - P_e) / (1 - P_e), P the mean share of agreeing rater pairs per voxel, P_e that expected from the total share "
-        "of foreground votes",
+        "(P - P_e) / (1 - P_e), P the mean share of agreeing rater pairs per voxel, P_e that expected from the total "
+        "share of foreground votes",
         1,
         True,
         _NAN,
-        _NAN,
+        None,
         source="Fleiss 1971, doi:10.1037/h0031619",
     ),
     Measure(
@@ -150,7 +151,7 @@ GROUP_MEASURES = _table(
         1,
         True,
         _NAN,
-        _NAN,
+        None,
         source="Krippendorff 2011, https://repository.upenn.edu/asc_papers/43",
     ),
     Measure(
@@ -160,17 +161,18 @@ GROUP_MEASURES = _table(
         1,
         True,
         1,
-        _NAN,
+        None,
         source="Kouwenhoven 2009, doi:10.1088/0031-9155/54/9/N06",
     ),
     Measure(
         "entropy",
         "Vote entropy (bits)",
-        "mean over the voxels that any rater marks of -p log2 p - (1 - p) log2 (1 - p), p the share of raters who mark it",
+        "mean over the voxels that any rater marks of -p log2 p - (1 - p) log2 (1 - p), p the share of raters who "
+        "mark it",
         0,
         False,
         0,
-        _NAN,
+        None,
     ),
 )
 MEASURES = MappingProxyType({**OVERLAP_MEASURES, **SURFACE_MEASURES, **GROUP_MEASURES})
