@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Agreement: how each rater performs, who is an outlier, whose mask is flipped or copied."""
 
+from monai_multirater.agreement.comparison import Comparison, compare, comparison_table
 from monai_multirater.agreement.dominance import DominanceResult, dominance_both_ways, stochastic_dominance
 from monai_multirater.agreement.effects import MannWhitneyResult, cliffs_delta, cohens_d, holm, mann_whitney
 from monai_multirater.agreement.group import (
@@ -11,6 +12,12 @@ from monai_multirater.agreement.group import (
     group_agreement,
     krippendorff_alpha,
     vote_entropy,
+)
+from monai_multirater.agreement.factors import (
+    compare_groups,
+    compare_levels,
+    compare_same_different,
+    factor_tests,
 )
 from monai_multirater.agreement.orientation import (
     DuplicateFinding,
@@ -29,6 +36,7 @@ from monai_multirater.agreement.overlap import (
     pairwise_kappa,
     upper_pairs,
 )
+from monai_multirater.agreement.pair_table import level_means
 from monai_multirater.agreement.performance import RaterPerformance, rater_performance
 from monai_multirater.agreement.permutation import PermutationResult, permutation_test
 from monai_multirater.agreement.rater_table import RaterSummary, RaterTable, Spread
@@ -42,6 +50,7 @@ from monai_multirater.agreement.surface import (
 
 __all__ = [
     "CaseOutlier",
+    "Comparison",
     "DominanceResult",
     "DuplicateFinding",
     "FlipFinding",
@@ -58,15 +67,22 @@ __all__ = [
     "agreement_volumes",
     "cliffs_delta",
     "cohens_d",
+    "compare",
+    "compare_groups",
+    "compare_levels",
+    "compare_same_different",
+    "comparison_table",
     "conformity_index",
     "detect_duplicates",
     "detect_flips",
     "dominance_both_ways",
+    "factor_tests",
     "find_outliers",
     "fleiss_kappa",
     "group_agreement",
     "holm",
     "krippendorff_alpha",
+    "level_means",
     "mann_whitney",
     "mean_pairwise_dice",
     "pair_indices",

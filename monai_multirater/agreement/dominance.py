@@ -198,7 +198,7 @@ def recentered(
 
 def _extremes(difference: FloatArray, n: int, m: int) -> tuple[FloatArray, FloatArray]:
     scale = (n * m / (n + m)) ** 0.5
-    return scale * difference.max(-1), scale * -difference.min(-1)
+    return scale * difference.max(-1), 0.0 - scale * difference.min(-1)  # 0.0 - keeps zero positive
 
 
 def _distribution(counts: npt.NDArray[np.int64], n: int) -> FloatArray:
