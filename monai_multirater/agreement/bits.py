@@ -22,7 +22,7 @@ _BLOCK = 1 << 20  # bytes of masks per block: they stay in the cache
 _LEAST = 1 << 15  # voxels per block of many raters: calls cost more than the cache saves
 
 
-def _table_popcount(words: Words, out: Bytes | None = None) -> Bytes:
+def table_popcount(words: Words, out: Bytes | None = None) -> Bytes:
     """Population count without ``numpy.bitwise_count``: four look-ups of 16 bits a word."""
     found = _HALF_WORDS[words.view(np.uint16)].reshape(*words.shape, 4).sum(-1, dtype=np.uint8)
     if out is None:
@@ -32,7 +32,7 @@ def _table_popcount(words: Words, out: Bytes | None = None) -> Bytes:
 
 
 _HALF_WORDS = np.unpackbits(np.arange(1 << 16, dtype=">u2").view(np.uint8)).reshape(-1, 16).sum(1, dtype=np.uint8)
-popcount = getattr(np, "bitwise_count", _table_popcount)
+popcount = getattr(np, "bitwise_count", table_popcount)
 """Number of ones of each 64-bit word, uint8; ``numpy.bitwise_count`` where NumPy (2.0 and later) has it."""
 
 
