@@ -4,6 +4,12 @@
 from monai_multirater.agreement.comparison import Comparison, compare, comparison_table
 from monai_multirater.agreement.dominance import DominanceResult, dominance_both_ways, stochastic_dominance
 from monai_multirater.agreement.effects import MannWhitneyResult, cliffs_delta, cohens_d, holm, mann_whitney
+from monai_multirater.agreement.factors import (
+    compare_groups,
+    compare_levels,
+    compare_same_different,
+    factor_tests,
+)
 from monai_multirater.agreement.group import (
     GroupAgreement,
     agreement_volumes,
@@ -12,12 +18,6 @@ from monai_multirater.agreement.group import (
     group_agreement,
     krippendorff_alpha,
     vote_entropy,
-)
-from monai_multirater.agreement.factors import (
-    compare_groups,
-    compare_levels,
-    compare_same_different,
-    factor_tests,
 )
 from monai_multirater.agreement.orientation import (
     DuplicateFinding,
