@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-__all__ = ["boundary_distances", "mask_boundary", "occupied_box", "planes_box"]
+__all__ = ["boundary_distances", "mask_boundary", "occupied_box", "planes_box", "stack_boundaries"]
 
 BoolArray = NDArray[np.bool_]
 
@@ -80,10 +80,26 @@ def planes_box(planes: NDArray[Any], here: NDArray[np.intp]) -> tuple[slice, ...
     box = []
     crops = [planes[r] for r in here]
     for _ in range(planes.ndim - 1):
-        occupied = np.zeros(crops[0].shape[0], np.bool_)
+        occupied = np.zeros(len(crops[0]), np.bool_)
         for crop in crops:
-            occupied |= crop.reshape(len(crop), -1).any(axis=1) if crop.ndim > 1 else crop.astype(np.bool_)
+            occupied |= crop.any(axis=tuple(range(1, crop.ndim)))
         where = np.flatnonzero(occupied)
         box.append(slice(int(where[0]), int(where[-1]) + 1) if len(where) else slice(0, 0))
         crops = [crop[box[-1]].any(axis=0) for crop in crops]
     return tuple(box)
+
+
+def stack_boundaries(stack: NDArray[np.uint8]) -> BoolArray:
+    """:func:`mask_boundary` of each mask of a C-contiguous ``[D, *spatial]`` whose last entry along each axis is 0.
+
+    With that margin a neighbor along any axis is a constant step away in the flat stack, also across the edge.
+    """
+    mask = stack.reshape(-1)
+    interior = mask.copy()
+    step = 1
+    for length in reversed(stack.shape[1:]):
+        interior[step:] &= mask[:-step]
+        interior[:-step] &= mask[step:]
+        interior[:step] = 0
+        step *= length
+    return (mask ^ interior).view(np.bool_).reshape(stack.shape)

@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from monai_multirater.agreement.boundary import BoolArray, mask_boundary, planes_box
+from monai_multirater.agreement.boundary import planes_box, stack_boundaries
 from monai_multirater.agreement.measures import SURFACE_MEASURES
 from monai_multirater.agreement.reference import check_case, check_spacing
 from monai_multirater.agreement.surface_areas import SurfaceAreas, surface_areas
-from monai_multirater.agreement.surface_distances import SquaredDistances, surface_distances
+from monai_multirater.agreement.surface_distances import surface_distances, surface_points
 
 __all__ = [
     "PairSurfaces",
@@ -47,8 +47,8 @@ class PairSurfaces:
         unit: ``"voxels"`` or ``"mm"``, the unit of distances and tolerances.
         spacing: voxel size along the axes that carry a boundary.
         groups: for each rater, which of the distinct masks is theirs; -1 where empty or absent.
-        masks: the distinct masks, packed bits of the box of all masks.
-        box: its shape.
+        masks: the distinct masks, packed bits of the box of all masks with a margin of 0 at the end of each axis.
+        box: shape of box and margin.
         squared: squared distances from each boundary voxel of distinct mask a to the boundary of b, in units of
             ``spacing[-1] ** 2``.
     """
@@ -58,7 +58,7 @@ class PairSurfaces:
     unit: str
     spacing: tuple[float, ...] = field(repr=False)
     groups: tuple[int, ...] = field(repr=False)
-    masks: tuple[NDArray[np.uint8], ...] = field(repr=False)
+    masks: tuple[bytes, ...] = field(repr=False)
     box: tuple[int, ...] = field(repr=False)
     squared: Mapping[tuple[int, int], NDArray[Any]] = field(repr=False)
 
@@ -136,8 +136,8 @@ class PairSurfaces:
     def _areas(self) -> SurfaceAreas:
         """Surfaces through the corners of voxels; most readings do without."""
         size = math.prod(self.box)
-        masks = [np.unpackbits(bits, count=size).reshape(self.box).view(np.bool_) for bits in self.masks]
-        return surface_areas(masks, self.spacing)
+        masks = [np.unpackbits(np.frombuffer(bits, np.uint8), count=size).reshape(self.box) for bits in self.masks]
+        return surface_areas(np.stack(masks), self.spacing)
 
     def _distance(self, squared: float) -> float:
         return self.spacing[-1] * math.sqrt(squared)
@@ -193,51 +193,50 @@ def pair_surfaces(
         TypeError: floating-point ratings.
         ValueError: values other than 0 and 1, nobody present, a batch, not 2D or 3D, or a spacing that does not fit.
     """
-    check_case(ratings, rater_mask, function="pair_surfaces")
-    shape = ratings.shape[1:]
-    if len(shape) not in (2, 3):
+    if ratings.ndim not in (3, 4):
         raise ValueError(f"pair_surfaces: ratings must be [R, *spatial] in 2D or 3D. Got shape {tuple(ratings.shape)}.")
+    check_case(ratings[..., :0], rater_mask, function="pair_surfaces")  # the values are checked in the box
+    shape = ratings.shape[1:]
     sizes = check_spacing(spacing, len(shape), function="pair_surfaces")
     present = np.ones(len(ratings), np.bool_) if rater_mask is None else np.array(rater_mask.cpu().numpy(), np.bool_)
     axes = [axis for axis, length in enumerate(shape) if length > 1] or [0]
     planes = ratings.as_subclass(Tensor).cpu().numpy().reshape(len(ratings), *(shape[axis] for axis in axes))
     kept = tuple(sizes[axis] for axis in axes)
-    groups, masks = _distinct(planes, present)
-    packed = tuple(np.packbits(mask) for mask in masks)
+    groups, masks, stack = _distinct(planes, present)
+    surfaces = stack_boundaries(stack)
     return PairSurfaces(
         torch.from_numpy(present),
         torch.from_numpy(present & (np.asarray(groups) < 0)),
         "voxels" if spacing is None else "mm",
         kept,
         groups,
-        packed,
-        masks[0].shape if masks else (0,) * len(axes),
-        _boundary_distances(masks, kept),
+        masks,
+        stack.shape[1:],
+        surface_distances(surfaces, surface_points(surfaces), kept),
     )
 
 
-def _distinct(planes: NDArray[Any], present: NDArray[np.bool_]) -> tuple[tuple[int, ...], list[BoolArray]]:
-    """Which of the distinct masks each rater has, -1 for none, and these masks in the box of all."""
+def _distinct(
+    planes: NDArray[Any], present: NDArray[np.bool_]
+) -> tuple[tuple[int, ...], tuple[bytes, ...], NDArray[np.uint8]]:
+    """Which of the distinct masks each rater has, -1 for none; their bits; they in the box of all and a margin of 0."""
     here = np.flatnonzero(present)
     box = planes_box(planes, here)
+    stack = np.zeros((len(here), *(side.stop - side.start + 1 for side in box)), np.uint8)
+    inner = tuple(slice(0, -1) for _ in box)
     groups = [-1] * len(planes)
-    masks: list[BoolArray] = []
+    found: dict[bytes, int] = {}
     for r in here:
-        mask = np.ascontiguousarray(planes[r][box]).astype(np.bool_, copy=False)
-        if not mask.any():
-            continue
-        same = (k for k, other in enumerate(masks) if np.array_equal(mask, other))
-        groups[r] = next(same, len(masks))
-        if groups[r] == len(masks):
-            masks.append(mask)
-    return tuple(groups), masks
-
-
-def _boundary_distances(masks: Sequence[BoolArray], spacing: Sequence[float]) -> SquaredDistances:
-    if len(masks) < 2:
-        return {}
-    surfaces = [mask_boundary(mask) for mask in masks]
-    return surface_distances(surfaces, [np.flatnonzero(surface) for surface in surfaces], spacing)
+        crop = planes[r][box]
+        if crop.size and (crop.max() > 1 or crop.min() < 0):
+            raise ValueError(
+                f"pair_surfaces: ratings must hold only 0 and 1. Got {crop.min()} to {crop.max()} for rater {r}."
+            )
+        if crop.any():
+            stack[len(found)][inner] = crop
+            key = np.packbits(stack[len(found)]).tobytes()
+            groups[r] = found.setdefault(key, len(found))
+    return tuple(groups), tuple(found), stack[: len(found)]
 
 
 def _root_sum(squared: NDArray[Any]) -> float:

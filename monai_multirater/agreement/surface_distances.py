@@ -9,6 +9,8 @@ columns are both directions of the pair; integer coordinates make it exact in fl
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,7 +26,7 @@ try:
 except ImportError:  # SciPy's transform gives the same distances in about one and a half times the time
     _edt = None
 
-__all__ = ["SquaredDistances", "surface_distances"]
+__all__ = ["SquaredDistances", "surface_distances", "surface_points"]
 
 SquaredDistances = dict[tuple[int, int], NDArray[Any]]
 
@@ -33,14 +35,22 @@ _BLOCK = 2**17  # entries of one block of the matrix of distances, to stay in th
 _TRANSFORM_COST = 40  # entries of the matrix that cost as much as one voxel of a transform
 
 
+def surface_points(surfaces: BoolArray) -> list[NDArray[np.intp]]:
+    """Flat indices of the points of each of ``surfaces [D, *spatial]``."""
+    size = math.prod(surfaces.shape[1:])
+    every = np.flatnonzero(surfaces)
+    bounds = np.searchsorted(every, size * np.arange(len(surfaces) + 1))
+    return [every[bounds[k] : bounds[k + 1]] - k * size for k in range(len(surfaces))]
+
+
 def surface_distances(
-    surfaces: Sequence[BoolArray], points: Sequence[NDArray[np.intp]], spacing: Sequence[float]
+    surfaces: BoolArray, points: Sequence[NDArray[np.intp]], spacing: Sequence[float]
 ) -> SquaredDistances:
     """Squared distances from every point of surface a to the nearest point of surface b, for all ordered pairs.
 
     Args:
-        surfaces: bool arrays of one shape, C-contiguous, none of them empty.
-        points: ``np.flatnonzero`` of each of them.
+        surfaces: bool ``[D, *spatial]``, C-contiguous, none of them empty.
+        points: of each of them, see :func:`surface_points`.
         spacing: distance of neighbors along each axis.
 
     Returns:
@@ -48,35 +58,29 @@ def surface_distances(
         held exactly, where the spacing is the same along all axes. A point of both surfaces is at distance 0 exactly.
         Otherwise relative errors are below 1e-6.
     """
+    if len(surfaces) < 2:
+        return {}
     sizes = [len(own) for own in points]
     entries = (sum(sizes) ** 2 - sum(size**2 for size in sizes)) // 2
     relative = np.asarray(spacing, dtype=np.float64) / spacing[-1]
-    if entries <= _TRANSFORM_COST * len(surfaces) * surfaces[0].size if surfaces else True:
+    if entries <= _TRANSFORM_COST * surfaces.size:
         return _by_product(surfaces, points, relative)
     return _by_transform(surfaces, points, relative)
 
 
 def _by_product(
-    surfaces: Sequence[BoolArray], points: Sequence[NDArray[np.intp]], relative: NDArray[np.float64]
+    surfaces: BoolArray, points: Sequence[NDArray[np.intp]], relative: NDArray[np.float64]
 ) -> SquaredDistances:
-    """Smallest entries along the rows and columns of one matrix of squared distances per surface and all later ones."""
-    if len(surfaces) < 2:
-        return {}
-    shape = surfaces[0].shape
+    """Smallest entries along rows and columns of the matrix of squared distances of each surface to all later ones."""
     exact = bool((relative == 1).all())
-    dtype = np.float32 if exact and sum((n - 1) ** 2 for n in shape) < _EXACT else np.float64
-    every = np.stack(np.unravel_index(np.concatenate(points), shape), axis=1)
-    where = ((every - [n // 2 for n in shape]) * relative).astype(dtype)
-    norms, ones = (where**2).sum(1, keepdims=True), np.ones((len(where), 1), dtype)
-    left = torch.from_numpy(np.hstack([where, norms, ones]))
-    right = torch.from_numpy(np.hstack([-2 * where, ones, norms])).T
-    ends = np.cumsum([0, *map(len, points)])
+    left, right = _factors(points, surfaces.shape[1:], relative, exact)
+    ends = list(itertools.accumulate(map(len, points), initial=0))
     found: SquaredDistances = {}
     for a in range(len(surfaces) - 1):
         start = ends[a + 1]
-        rows, columns = _smallest(left[ends[a] : start], right[:, start:], ends[a + 1 :] - start)
+        rows, columns = _smallest(left[ends[a] : start], right[:, start:], [end - start for end in ends[a + 1 :]])
         for k, b in enumerate(range(a + 1, len(surfaces))):
-            found[a, b] = rows[k]
+            found[a, b] = rows[:, k]
             found[b, a] = columns[ends[b] - start : ends[b + 1] - start]
     if not exact:  # rounding must not move what coincides; everything else is at least one voxel away
         for (a, b), squared in found.items():
@@ -84,22 +88,37 @@ def _by_product(
     return found
 
 
-def _smallest(left: torch.Tensor, right: torch.Tensor, ends: NDArray[np.intp]) -> tuple[NDArray[Any], NDArray[Any]]:
+def _factors(
+    points: Sequence[NDArray[np.intp]], shape: tuple[int, ...], relative: NDArray[np.float64], exact: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Matrices whose product holds |a|^2 + |b|^2 - 2 a.b for all points, with the center of the box as origin."""
+    dtype = np.float32 if exact and sum(n**2 for n in shape) < _EXACT else np.float64
+    every = np.concatenate(points)
+    left = np.ones((len(every), len(shape) + 2), dtype)
+    for axis, where in enumerate(np.unravel_index(every, shape)):
+        left[:, axis] = where - shape[axis] // 2
+        left[:, axis] *= relative[axis]
+    coordinates = left[:, : len(shape)]
+    norms = np.einsum("nk,nk->n", coordinates, coordinates)
+    right = np.ones((len(shape) + 2, len(every)), dtype)
+    np.multiply(coordinates.T, -2, out=right[: len(shape)])
+    left[:, -2], right[-1] = norms, norms
+    return torch.from_numpy(left), torch.from_numpy(right)
+
+
+def _smallest(left: torch.Tensor, right: torch.Tensor, ends: Sequence[int]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Of ``left @ right``: minima along the rows, for each group of columns, and minima of all columns."""
-    rows = np.empty((len(ends) - 1, len(left)), left.numpy().dtype)
-    columns = None
+    rows, columns = [], []
     step = max(1, _BLOCK // right.shape[1])
     for first in range(0, len(left), step):
         block = (left[first : first + step] @ right).numpy()
-        for k in range(len(ends) - 1):
-            block[:, ends[k] : ends[k + 1]].min(axis=1, out=rows[k, first : first + step])
-        columns = block.min(axis=0) if columns is None else np.minimum(columns, block.min(axis=0), out=columns)
-    assert columns is not None
-    return rows, columns
+        rows.append(np.minimum.reduceat(block, ends[:-1], axis=1))
+        columns.append(block.min(axis=0))
+    return np.concatenate(rows), columns[0] if len(columns) == 1 else np.min(columns, axis=0)
 
 
 def _by_transform(
-    surfaces: Sequence[BoolArray], points: Sequence[NDArray[np.intp]], relative: NDArray[np.float64]
+    surfaces: BoolArray, points: Sequence[NDArray[np.intp]], relative: NDArray[np.float64]
 ) -> SquaredDistances:
     """One Euclidean distance transform per surface, read at the points of the others."""
     found: SquaredDistances = {}
