@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Agreement of a group. References: statsmodels, the package krippendorff, scikit-learn, SciPy, float64 loops, by hand."""
+"""Agreement of a group. References: statsmodels, the package krippendorff, scikit-learn, SciPy, loops, by hand."""
 
 import itertools
 import math
@@ -175,7 +175,7 @@ def test_errors(function) -> None:
     name = function.__name__
     with pytest.raises(ValueError, match=f"{name}: ratings must hold only 0 and 1. Got 0 to 2 for rater 1"):
         function(torch.tensor([[0, 1], [2, 0]], dtype=torch.uint8))
-    with pytest.raises(ValueError, match=f"{name}: rater_mask must be None: a table"):
+    with pytest.raises(ValueError, match=f"{name}: rater_mask must be None beside a table"):
         function(VoteTable.from_ratings(_case(2, (3, 3))), torch.ones(2, dtype=torch.bool))
     with pytest.raises(TypeError, match=f"{name}: ratings must be bool or integer masks"):
         function(torch.zeros(2, 3))
