@@ -1,6 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Metrics for MONAI's engines, safe under distributed evaluation and varying numbers of raters."""
 
+from monai_multirater.metrics.agreement import (
+    AgreementMetric,
+    FleissKappaMetric,
+    PairwiseDiceMetric,
+    PairwiseHausdorffDistanceMetric,
+    PairwiseIoUMetric,
+    PairwiseKappaMetric,
+    PairwiseSurfaceDiceMetric,
+    PairwiseSurfaceDistanceMetric,
+)
+from monai_multirater.metrics.agreement_table import AgreementTable
 from monai_multirater.metrics.base import CaseMetric
 from monai_multirater.metrics.calibration import (
     MultiRaterAUCMetric,
@@ -15,13 +26,22 @@ from monai_multirater.metrics.summary import MultiRaterSummaryMetric
 
 __all__ = [
     "DICE_PARTNERS",
+    "AgreementMetric",
+    "AgreementTable",
     "CaseMetric",
     "CaseStatistics",
+    "FleissKappaMetric",
     "MultiRaterAUCMetric",
     "MultiRaterBrierMetric",
     "MultiRaterCalibrationErrorMetric",
     "MultiRaterLogLossMetric",
     "MultiRaterSummaryMetric",
+    "PairwiseDiceMetric",
+    "PairwiseHausdorffDistanceMetric",
+    "PairwiseIoUMetric",
+    "PairwiseKappaMetric",
+    "PairwiseSurfaceDiceMetric",
+    "PairwiseSurfaceDistanceMetric",
     "RaterDice",
     "RaterDiceCollector",
     "TruthErrorMetric",
