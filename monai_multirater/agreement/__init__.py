@@ -19,6 +19,7 @@ from monai_multirater.agreement.group import (
     krippendorff_alpha,
     vote_entropy,
 )
+from monai_multirater.agreement.mixed import MixedModelResult, mixed_model
 from monai_multirater.agreement.orientation import (
     DuplicateFinding,
     FlipFinding,
@@ -56,6 +57,7 @@ __all__ = [
     "FlipFinding",
     "GroupAgreement",
     "MannWhitneyResult",
+    "MixedModelResult",
     "OutlierReport",
     "PairOverlap",
     "PairSurfaces",
@@ -85,6 +87,7 @@ __all__ = [
     "level_means",
     "mann_whitney",
     "mean_pairwise_dice",
+    "mixed_model",
     "pair_indices",
     "pair_overlap",
     "pair_surfaces",
