@@ -8,15 +8,13 @@ from typing import Any
 
 import torch
 from monai.config import KeysCollection
-from monai.data import MetaTensor
-from monai.data.utils import affine_to_spacing
 from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, convert_to_dst_type
 from torch import Tensor
 
 from monai_multirater.fusion import fuse, fusion_method
 from monai_multirater.transforms.consensus import binary_ratings
-from monai_multirater.transforms.grids import known_affine
+from monai_multirater.transforms.grids import known_spacing
 
 __all__ = ["FuseRaters", "FuseRatersd"]
 
@@ -59,7 +57,7 @@ class FuseRaters(Transform):
                 take, or needs the size of voxels and it is unknown; see :func:`monai_multirater.fusion.fuse`.
         """
         plain = binary_ratings(ratings, type(self).__name__)
-        result = fuse(plain, self.method, rater_mask, spacing=_known_spacing(ratings), **self.options)
+        result = fuse(plain, self.method, rater_mask, spacing=known_spacing(ratings), **self.options)
         consensus: Tensor = convert_to_dst_type(result.probability, ratings, dtype=torch.float32)[0]
         return consensus
 
@@ -108,14 +106,3 @@ class FuseRatersd(MapTransform):
             except ValueError as error:
                 raise ValueError(f"{type(self).__name__}: case {sample.get(self.case_key)!r}: {error}") from error
         return sample
-
-
-def _known_spacing(ratings: Tensor) -> tuple[float, ...] | None:
-    """Size of the voxels along each spatial axis in mm; None where the file had no affine (PNG, NPY)."""
-    affine = known_affine(ratings)
-    if affine is None:
-        return None
-    assert isinstance(ratings, MetaTensor)
-    if "original_affine" not in ratings.meta and ratings.applied_operations:
-        return None  # the affine tells what transforms did to voxels of an unknown size
-    return tuple(float(size) for size in affine_to_spacing(affine)[: ratings.ndim - 1])

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.data.utils import to_affine_nd
+from monai.data.utils import affine_to_spacing, to_affine_nd
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from monai_multirater.transforms.mask_files import RaterMask
 
-__all__ = ["known_affine", "on_grid"]
+__all__ = ["known_affine", "known_spacing", "on_grid"]
 
 
 def known_affine(reference: torch.Tensor) -> NDArray[np.float64] | None:
@@ -25,6 +25,17 @@ def known_affine(reference: torch.Tensor) -> NDArray[np.float64] | None:
     if "original_affine" not in reference.meta and np.array_equal(affine, np.eye(4)):
         return None
     return np.asarray(affine, dtype=np.float64)
+
+
+def known_spacing(ratings: torch.Tensor) -> tuple[float, ...] | None:
+    """Size of the voxels along each spatial axis in mm; None where the file had no affine (PNG, NPY)."""
+    affine = known_affine(ratings)
+    if affine is None:
+        return None
+    assert isinstance(ratings, MetaTensor)
+    if "original_affine" not in ratings.meta and ratings.applied_operations:
+        return None  # the affine tells what transforms did to voxels of an unknown size
+    return tuple(float(size) for size in affine_to_spacing(affine)[: ratings.ndim - 1])
 
 
 def on_grid(
