@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Transforms for ratings of several raters: array form, and dictionary form with the suffix ``d``."""
 
+from monai_multirater.transforms.agreement import AGREEMENT_SCORES, AgreementScore, AgreementScored
 from monai_multirater.transforms.calibrate import CalibrateProbability, CalibrateProbabilityd
 from monai_multirater.transforms.consensus import (
     OrdinalConsensus,
@@ -20,6 +21,9 @@ from monai_multirater.transforms.stack import LoadRaters, LoadRatersd, StackRate
 from monai_multirater.transforms.targets import check_target
 
 __all__ = [
+    "AGREEMENT_SCORES",
+    "AgreementScore",
+    "AgreementScored",
     "CalibrateProbability",
     "CalibrateProbabilityd",
     "FuseRaters",
