@@ -40,6 +40,7 @@ from monai_multirater.agreement.overlap import (
 from monai_multirater.agreement.pair_table import level_means
 from monai_multirater.agreement.performance import RaterPerformance, rater_performance
 from monai_multirater.agreement.permutation import PermutationResult, permutation_test
+from monai_multirater.agreement.planning import plan_study, required_cases
 from monai_multirater.agreement.rater_table import RaterSummary, RaterTable, Spread
 from monai_multirater.agreement.surface import (
     PairSurfaces,
@@ -98,7 +99,9 @@ __all__ = [
     "pairwise_kappa",
     "pairwise_surface_dice",
     "permutation_test",
+    "plan_study",
     "rater_performance",
+    "required_cases",
     "stochastic_dominance",
     "upper_pairs",
     "vote_entropy",

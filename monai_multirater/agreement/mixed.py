@@ -64,7 +64,8 @@ class MixedModelResult:
     def to_table(self, model: str | None = None) -> pd.DataFrame:
         """Fixed effects, variance components and shares, one row each.
 
-        Columns ``model``, ``term``, ``estimate``, ``low``, ``high``, ``p``. Variances and shares have neither interval nor p-value (NaN).
+        Columns ``model``, ``term``, ``estimate``, ``low``, ``high``, ``p``. Variances and shares have neither interval
+        nor p-value (NaN).
         """
         components = {
             "variance of cases": self.case_variance,
@@ -108,8 +109,8 @@ def mixed_model(
     independent.
 
     Cases and raters are crossed. In statsmodels crossed effects are variance components of one group, with a column
-    for every case, and a fit of a few thousand cases is not feasible that way; raters as components within groups of
-    cases would be another model, with new raters in each case. So the ratio of case to residual variance is found on
+    for every case, which takes minutes for a few thousand cases; raters as components within groups of cases would be
+    another model, with new raters in each case. So the ratio of case to residual variance is found on
     the exact likelihood (:mod:`monai_multirater.agreement.mixed_likelihood`), the values are whitened within cases
     with it, which leaves only the raters as random effects, and `MixedLM` of statsmodels fits these, the fixed effects
     and their standard errors. Both must reach the same likelihood; `converged` says so.
