@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the table of pairs to comparisons, curves, a mixed model, and the plan of another study."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from monai_multirater.agreement import factor_tests, mixed_model
+from monai_multirater.agreement.measures import GROUP_MEASURES, MEASURES
+from monai_multirater.agreement.pair_table import is_mask_factor, level_name
+from monai_multirater.studies.agreement.raters import mean_interval
+
+__all__ = ["Analysis", "analyse", "measure_summary"]
+
+_POINTS = 101
+_DOMINANCE = ("comparison", "measure", "value", "first", "second")
+_MIXED = ("model", "term", "estimate", "low", "high", "p")
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """Tables of tests, cumulative distributions and mixed models, and what is to be said of them."""
+
+    tests: pd.DataFrame
+    dominance: pd.DataFrame
+    mixed: pd.DataFrame
+    remarks: tuple[str, ...]
+
+
+def analyse(
+    pairs: pd.DataFrame,
+    *,
+    factors: Sequence[str],
+    group: str | None,
+    measures: Sequence[str],
+    fixed: Sequence[str],
+    seed: int,
+    resamples: int,
+) -> Analysis:
+    """Compare agreement by factors and fit mixed models.
+
+    Args:
+        pairs: table of pairs with the columns of the factors.
+        factors: names, of cases, raters or masks.
+        group: factor of cases that also divides the comparisons of the others.
+        measures: columns of values.
+        fixed: fixed effects of the mixed model; one without any gives the shares of cases and raters.
+        seed, resamples: of bootstrap and permutations.
+    """
+    if not len(pairs):
+        return Analysis(pd.DataFrame(), pd.DataFrame(columns=list(_DOMINANCE)), pd.DataFrame(columns=list(_MIXED)), ())
+    tests = factor_tests(pairs, factors=factors, group=group, measures=measures, seed=seed, resamples=resamples)
+    remarks: list[str] = []
+    models = [_mixed(pairs, measure, terms, remarks) for measure in measures for terms in _models(fixed)]
+    mixed = [table for table in models if table is not None]
+    return Analysis(
+        tests,
+        _curves(pairs, tests),
+        pd.concat(mixed, ignore_index=True) if mixed else pd.DataFrame(columns=list(_MIXED)),
+        tuple(dict.fromkeys(remarks)),
+    )
+
+
+def _models(fixed: Sequence[str]) -> list[Sequence[str]]:
+    return [(), fixed] if fixed else [()]
+
+
+def _mixed(pairs: pd.DataFrame, measure: str, terms: Sequence[str], remarks: list[str]) -> pd.DataFrame | None:
+    name = f"{measure} by {', '.join(terms)}" if terms else f"{measure}, no factors"
+    try:
+        found = mixed_model(pairs, measure=measure, fixed=terms)
+    except ValueError as error:
+        remarks.append(f"No mixed model of {name}: {error}")
+        return None
+    if found.remark or found.left_out:
+        left = f"{found.left_out} pairs have a missing value and are left out" if found.left_out else ""
+        remarks.append(f"Mixed model of {name}: {'; '.join(part for part in (left, found.remark) if part)}.")
+    return found.to_table(name)
+
+
+def _curves(pairs: pd.DataFrame, tests: pd.DataFrame) -> pd.DataFrame:
+    """Cumulative distributions of both sets of every comparison over all cases."""
+    parts = []
+    rows = tests[tests["stratum"] == "all"] if len(tests) else tests
+    for row in rows.to_dict("records"):
+        first, second = (_values(pairs, row, mask) for mask in _sets(pairs, row))
+        if not first.size or not second.size:
+            continue
+        grid = np.linspace(min(first.min(), second.min()), max(first.max(), second.max()), _POINTS)
+        parts.append(
+            pd.DataFrame(
+                {
+                    "comparison": f"{row['factor']}: {row['first']} and {row['second']}, {row['level']}",
+                    "measure": row["measure"],
+                    "value": grid,
+                    "first": _cumulative(first, grid),
+                    "second": _cumulative(second, grid),
+                }
+            )
+        )
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(_DOMINANCE))
+
+
+def _sets(pairs: pd.DataFrame, row: Any) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Rows of both sets of a comparison."""
+    factor, first, second = str(row["factor"]), str(row["first"]), str(row["second"])
+    if is_mask_factor(pairs, factor):
+        a, b = pairs[f"{factor}_a"], pairs[f"{factor}_b"]
+        known = (a.notna() & b.notna()).to_numpy(bool)
+        same = (a.astype(object) == b.astype(object)).to_numpy(bool) & known
+        if row["analysis"] == "same-different":
+            return same, known & ~same
+        names = a.map(level_name).to_numpy(object)
+        return same & (names == first), same & (names == second)
+    values, known = pairs[factor], pairs[factor].notna().to_numpy(bool)
+    names = values.map(level_name).to_numpy(object)
+    if second == f"not {first}":
+        chosen = names == ("yes" if first == factor else first)
+        return known & chosen, known & ~chosen
+    return known & (names == first), known & (names == second)
+
+
+def _values(pairs: pd.DataFrame, row: Any, chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
+    values = pairs.loc[chosen, ["case", str(row["measure"])]].dropna()
+    if row["level"] == "cases":
+        return values.groupby("case", sort=True)[str(row["measure"])].mean().to_numpy(np.float64)
+    return values[str(row["measure"])].to_numpy(np.float64)
+
+
+def _cumulative(values: NDArray[np.float64], grid: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.searchsorted(np.sort(values), grid, side="right") / len(values))
+
+
+def measure_summary(pairs: pd.DataFrame, cases: pd.DataFrame, seed: int) -> dict[str, dict[str, float]]:
+    """Mean of each measure: of pairs, and of cases with a 95 % bootstrap interval over cases.
+
+    Group measures have one value a case. ``mean`` is that over all pairs (of a group measure over the cases), ``low``
+    and ``high`` its interval when cases are drawn with all their pairs.
+    """
+    found = {}
+    for name in MEASURES:
+        if name in GROUP_MEASURES and name in cases:
+            found[name] = {"undefined": int(cases[name].isna().sum()), **mean_interval(_floats(cases[name]), seed)}
+        elif name in pairs:
+            found[name] = _pair_summary(pairs, cases, name, seed)
+    return found
+
+
+def _pair_summary(pairs: pd.DataFrame, cases: pd.DataFrame, name: str, seed: int) -> dict[str, float]:
+    from monai_multirater.resampling import bootstrap_cases
+
+    values = _floats(pairs[name])
+    defined = ~np.isnan(values)
+    by_case = _floats(cases[f"mean_{name}"])
+    summary = {"pairs": int(defined.sum()), "undefined": int((~defined).sum())}
+    means = mean_interval(by_case, seed)
+    case_std = float(np.nanstd(by_case, ddof=1)) if means["cases"] > 1 else np.nan
+    if not defined.any():
+        return {**summary, "mean": np.nan, "std": np.nan, "low": np.nan, "high": np.nan, "case_mean": np.nan}
+    index = pd.factorize(pairs["case"])[0]
+    sums = np.stack([np.bincount(index, weights=np.where(defined, values, 0)), np.bincount(index, weights=defined)], 1)
+    interval = bootstrap_cases(sums, lambda s: s[:, 0] / s[:, 1], fraction=1.0, seed=seed).interval
+    return {
+        **summary,
+        "mean": float(values[defined].mean()),
+        "std": float(values[defined].std(ddof=1)) if defined.sum() > 1 else np.nan,
+        "median": float(np.median(values[defined])),
+        "low": interval[0],
+        "high": interval[1],
+        "case_mean": means["mean"],
+        "case_std": case_std,
+        "case_low": means["low"],
+        "case_high": means["high"],
+    }
+
+
+def _floats(values: pd.Series[Any]) -> NDArray[np.float64]:
+    return values.to_numpy(np.float64)

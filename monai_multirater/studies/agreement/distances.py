@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Distances between the raters of a case and to the majority of the others, and masks that look flipped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from monai_multirater.agreement import detect_flips, rater_performance
+from monai_multirater.agreement.measures import SURFACE_MEASURES
+from monai_multirater.agreement.overlap import upper_pairs
+from monai_multirater.agreement.surface import PairSurfaces, pair_surfaces
+from monai_multirater.studies.agreement.request import AgreementRequest, Record
+from monai_multirater.studies.records import plain
+from monai_multirater.studies.stacks import MaskStack, Stopwatch
+from monai_multirater.votes import count_votes
+
+__all__ = ["CEILING_DISTANCES", "measure_details"]
+
+CEILING_DISTANCES = ("hausdorff95", "assd")
+_FLIP_DICE, _FLIP_VOXELS = 0.7, 30  # detect_flips looks at raters below this Dice, from so many voxels on
+
+
+def measure_details(
+    record: Record, stack: MaskStack, spacing: tuple[float, ...] | None, request: AgreementRequest, watch: Stopwatch
+) -> Record:
+    """Return what the counts of a case do not tell: distances, boundary bias, flips. ``spacing`` is as in the stack."""
+    found: Record = {"surfaces": {}, "undefined": 0, "ceiling": {}, "boundary": {}, "flips": []}
+    if len(record["raters"]) < 2:
+        return found
+    if request.surfaces:
+        surfaces = pair_surfaces(stack.planes, None, spacing=spacing)
+        found["surfaces"] = _pairs(surfaces, request)
+        found["undefined"] = int(surfaces.undefined)
+        watch.lap("surfaces")
+        found["ceiling"] = _ceiling(stack.planes, spacing, request, found["surfaces"])
+        seen = rater_performance(stack.planes, None, spacing=spacing)
+        found["boundary"] = {
+            "bias": plain(seen.boundary_bias.tolist()),
+            "distance": plain(seen.boundary_distance.tolist()),
+        }
+    if _may_be_flipped(record):
+        found["flips"] = [
+            {
+                "rater": record["raters"][flip.rater],
+                "transform": flip.transform,
+                "dice_before": flip.dice_before,
+                "dice_after": flip.dice_after,
+                "ambiguous": flip.ambiguous,
+            }
+            for flip in detect_flips(stack.turn(stack.planes))
+        ]
+    watch.lap("raters")
+    return found
+
+
+def _value(surfaces: PairSurfaces, name: str, request: AgreementRequest) -> Tensor:
+    if name == "hausdorff":
+        return surfaces.hausdorff()
+    if name == "hausdorff95":
+        return surfaces.hausdorff_percentile(95, definition=request.hd95)
+    if name == "assd":
+        return surfaces.average_symmetric()
+    return surfaces.surface_dice(request.tolerance)
+
+
+def _pairs(surfaces: PairSurfaces, request: AgreementRequest) -> dict[str, Any]:
+    names = request.chosen(SURFACE_MEASURES)
+    return {name: plain(upper_pairs(_value(surfaces, name, request)).tolist()) for name in names}
+
+
+def _ceiling(
+    planes: Tensor, spacing: tuple[float, ...] | None, request: AgreementRequest, pairs: dict[str, Any]
+) -> dict[str, Any]:
+    """Distances of each rater to the strict majority of the others, as a model's to the raters' majority."""
+    names = [name for name in CEILING_DISTANCES if name in request.measures]
+    raters = len(planes)
+    if not names or raters < 2:
+        return {}
+    if raters == 2:
+        return {name: 2 * pairs[name] for name in names}
+    votes = count_votes(planes)
+    found: dict[str, list[Any]] = {name: [] for name in names}
+    for mask in planes:
+        majority = (2 * (votes - mask).to(torch.int16) > raters - 1).to(torch.uint8)
+        surfaces = pair_surfaces(torch.stack([mask, majority]), None, spacing=spacing)
+        for name in names:
+            found[name].append(plain(float(_value(surfaces, name, request)[0, 1])))
+    return found
+
+
+def _may_be_flipped(record: Record) -> bool:
+    """Whether the Dice of a rater with the others' majority is low enough for a search."""
+    tp, fp, fn, _ = np.array(record["cells"]).T
+    total = 2 * tp + fp + fn
+    return bool(((2 * tp < _FLIP_DICE * total) & (np.minimum(tp + fp, tp + fn) >= _FLIP_VOXELS)).any())

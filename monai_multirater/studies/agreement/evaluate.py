@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is asked of measured pairs, and the study that answers it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from monai_multirater.agreement.measures import GROUP_MEASURES
+from monai_multirater.agreement.pair_table import is_mask_factor
+from monai_multirater.agreement.planning import plan_study
+from monai_multirater.studies.agreement.analysis import analyse, measure_summary
+from monai_multirater.studies.agreement.factors import Factors, attach_factors, choose_factors, split_group
+from monai_multirater.studies.agreement.request import nearest
+from monai_multirater.studies.agreement.result import AgreementStudy
+
+__all__ = ["Question", "evaluate"]
+
+_logger = logging.getLogger(__name__)
+_FUNCTION = "agreement_study"
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked.
+
+    Attributes:
+        known: all factors.
+        factors: names to analyse; None for all that fit.
+        group: factor of cases, or ``COLUMN=VALUE``.
+        tested: measures of pairs.
+        seed, resamples: of bootstrap and permutations.
+        in_pairs: factors of masks whose columns the table of pairs has already.
+    """
+
+    known: Factors
+    factors: Sequence[str] | None
+    group: str | None
+    tested: tuple[str, ...]
+    seed: int
+    resamples: int
+    in_pairs: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All factors."""
+        return (*self.known.names, *self.in_pairs)
+
+    def check(self, measures: Sequence[str]) -> None:
+        """Refuse what can be refused before anything is measured.
+
+        Raises:
+            ValueError: an unknown factor, group or tested measure.
+        """
+        for name in self.tested:
+            if name not in measures or name in GROUP_MEASURES:
+                pair = [measure for measure in measures if measure not in GROUP_MEASURES]
+                raise ValueError(
+                    f"{_FUNCTION}: tested must name measures of pairs. Got {name!r}; {nearest(name, pair)}."
+                )
+        for name in self.factors or ():
+            if name not in self.names:
+                raise ValueError(f"{_FUNCTION}: there is no factor {name!r}; {nearest(name, self.names)}.")
+        if self.group and self.group.partition("=")[0] not in self.known.cases:
+            name = self.group.partition("=")[0]
+            raise ValueError(
+                f"{_FUNCTION}: group must name a factor of cases. Got {name!r}; {nearest(name, self.known.cases)}."
+            )
+
+    def plan(self, pairs: pd.DataFrame) -> pd.DataFrame:
+        """Width of the interval of the mean Dice for numbers of raters and cases of another study."""
+        return plan_study(pairs, seed=self.seed, resamples=self.resamples)
+
+
+def evaluate(
+    name: str,
+    unit: str,
+    pairs: pd.DataFrame,
+    cases: pd.DataFrame,
+    raters: pd.DataFrame,
+    problems: pd.DataFrame,
+    question: Question,
+    facts: Mapping[str, Any],
+) -> AgreementStudy:
+    """Join the factors to the tables, compare, and put the study together."""
+    known = question.known
+    pairs, cases = attach_factors(pairs, cases, known)
+    remarks = list(known.remarks)
+    group = split_group(pairs, cases, list(known.cases), question.group) if question.group else None
+    factors, left_out = choose_factors(pairs, question.names, question.factors)
+    divided = (question.group or "").partition("=")[0]
+    factors = [factor for factor in factors if factor != divided or (question.factors and group != divided)]
+    if (pairs["rater_a"] == pairs["rater_b"]).any():
+        factors.append("rater")
+    asked = factors if question.factors else [factor for factor in factors if is_mask_factor(pairs, factor)]
+    terms = [f"same_{factor}" if is_mask_factor(pairs, factor) else factor for factor in asked]
+    found = analyse(
+        pairs,
+        factors=factors,
+        group=group,
+        measures=question.tested,
+        fixed=[*([group] if group else []), *terms],
+        seed=question.seed,
+        resamples=question.resamples,
+    )
+    remarks += [*left_out, *found.remarks]
+    for remark in remarks:
+        _logger.info("%s", remark)
+    summary = {
+        **facts,
+        "cases": len(cases),
+        "pairs": len(pairs),
+        "group": question.group,
+        "factors": factors,
+        "tested": list(question.tested),
+        "seed": question.seed,
+        "resamples": question.resamples,
+        "measures": measure_summary(pairs, cases, question.seed),
+        "remarks": remarks,
+    }
+    return AgreementStudy(
+        name, unit, pairs, cases, raters, found.tests, found.dominance, found.mixed, problems, summary
+    )

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write the tables of an agreement study, as CSV and as JSON, and its report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from monai_multirater.data.writers import write_atomically
+from monai_multirater.studies.agreement.report import write_agreement_report
+from monai_multirater.studies.agreement.result import AgreementStudy
+from monai_multirater.studies.records import plain
+
+__all__ = ["finish_study", "write_frame"]
+
+_TABLES = ("pairs", "cases", "raters", "tests", "dominance", "mixed", "problems")
+
+
+def finish_study(study: AgreementStudy, out: Path, more: Mapping[str, pd.DataFrame], *, report: bool) -> AgreementStudy:
+    """Write all files of a study; ``summary["files"]`` of the result names them, relative to ``out``.
+
+    Args:
+        study: what was found.
+        out: the folder.
+        more: further tables, by name; they are part of the summary.
+        report: write ``report.html``; without it an older one is removed, for it would show something else.
+    """
+    tables = {name: getattr(study, name) for name in _TABLES} | dict(more)
+    names = [f"{name}.csv" for name in tables] + ["agreement.json"] + (["report.html"] if report else [])
+    pictures = [gallery.picture.relative_to(out).as_posix() for gallery in study.galleries]
+    rows = {name: plain(table.to_dict("records")) for name, table in more.items()}
+    summary = {**study.summary, **rows, "files": names + pictures}
+    study = replace(study, summary=summary)
+    for name, table in tables.items():
+        write_frame(out / f"{name}.csv", table)
+    galleries = [{"case": g.case, "picture": g.picture.relative_to(out).as_posix(), "text": g.text}
+                 for g in study.galleries]  # fmt: skip
+    content = {"name": study.name, "unit": study.unit, "summary": summary, "galleries": galleries}
+    content["tables"] = {name: _columns(table) for name, table in tables.items()}
+    text = json.dumps(plain(content), ensure_ascii=False) + "\n"
+    write_atomically(out / "agreement.json", lambda path: Path(path).write_text(text, encoding="utf-8"))
+    if report:
+        write_agreement_report(study, out / "report.html")
+    else:
+        (out / "report.html").unlink(missing_ok=True)
+    return study
+
+
+def write_frame(path: Path, table: pd.DataFrame) -> Path:
+    """Write a table as CSV in full precision; it appears under its name complete or not at all."""
+    text = table.to_csv(index=False, lineterminator="\n")
+    return write_atomically(path, lambda name: Path(name).write_text(text, encoding="utf-8"))
+
+
+def _columns(table: pd.DataFrame) -> dict[str, list[Any]]:
+    """Values by column; missing ones are None."""
+    return {str(name): table[name].astype(object).where(table[name].notna(), None).tolist() for name in table}
