@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whole jobs."""
 
+from monai_multirater.studies.agreement import AgreementStudy, agreement_from_pairs, agreement_study
 from monai_multirater.studies.comparison import compare_objectives
 from monai_multirater.studies.fusing import FusingSummary, fuse_manifest, read_options
 from monai_multirater.studies.methods import METHODS, default_tuning, method_overlays, reference_of, tuned_options
@@ -12,11 +13,14 @@ from monai_multirater.studies.tables import differences, settings_table, tabulat
 
 __all__ = [
     "METHODS",
+    "AgreementStudy",
     "FusingSummary",
     "Ranks",
     "Run",
     "Trial",
     "TunedOption",
+    "agreement_from_pairs",
+    "agreement_study",
     "compare_objectives",
     "default_tuning",
     "differences",

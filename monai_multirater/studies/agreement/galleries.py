@@ -41,14 +41,14 @@ def draw_galleries(
     """Write ``pictures/<case>.png`` of the most disputed cases, and remove pictures of others."""
     by_name = {record.case: record for record in data.cases}
     known = {record["case"]: record for record in records}
-    rows = cases.set_index("case")
+    means, least = (dict(zip(cases["case"], cases[name], strict=True)) for name in ("mean_dice", "min_dice"))
     chosen = disputed_cases(cases, records, number)
     found = []
     for case, path in zip(chosen, picture_paths(out / "pictures", chosen), strict=True):
-        dice = float(rows.loc[case, "mean_dice"])
+        dice = float(means[case])
         names = [data.raters[index] for index in known[case]["raters"]]
         save_picture(_draw(data, by_name[case], names, dice), path)
-        found.append(Gallery(case, path, _text(case, names, dice, float(rows.loc[case, "min_dice"]), known[case])))
+        found.append(Gallery(case, path, _text(case, names, dice, float(least[case]), known[case])))
     return tuple(found)
 
 

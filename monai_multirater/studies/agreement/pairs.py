@@ -137,9 +137,9 @@ def _measure_columns(columns: Sequence[str], asked: Mapping[str, str], path: Pat
         _column(columns, column, (), path, "measure_columns")
     found = {}
     for name, usual in _MEASURE_NAMES.items():
-        column = asked.get(name) or next((column for column in usual if column in columns), None)
-        if column is not None:
-            found[name] = column
+        known_columns = [asked[name]] if name in asked else [column for column in usual if column in columns]
+        if known_columns:
+            found[name] = known_columns[0]
     if "dice" not in found:
         raise ValueError(
             f"{_FUNCTION}: {path} must have a column with the Dice of each pair, such as dice or dice_score. "

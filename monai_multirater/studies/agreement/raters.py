@@ -83,12 +83,12 @@ def rater_rows(
     pairs: pd.DataFrame, masks: Masks, ceiling: Ceiling, table: pd.DataFrame, raters: Sequence[str]
 ) -> pd.DataFrame:
     """One row per rater of the data set; ``table`` is that of :func:`ceiling_table`."""
-    found = table.set_index(["rater", "measure"])
+    found = {(row["rater"], row["measure"]): row for row in table.to_dict("records")}
     with_others = mean_with_others(pairs)
     rows = []
     for index, rater in enumerate(raters):
         own = masks.rater == index
-        dice = found.loc[rater, "dice"]
+        dice = found[rater, "dice"]
         row = {
             "rater": rater,
             "cases": int(own.sum()),
@@ -97,8 +97,8 @@ def rater_rows(
             "ceiling_dice": dice["mean"],
             "ceiling_dice_low": dice["low"],
             "ceiling_dice_high": dice["high"],
-            "ceiling_sensitivity": found.loc[rater, "sensitivity"]["mean"],
-            "ceiling_specificity": found.loc[rater, "specificity"]["mean"],
+            "ceiling_sensitivity": found[rater, "sensitivity"]["mean"],
+            "ceiling_specificity": found[rater, "specificity"]["mean"],
             "size_bias": _mean(ceiling.size_bias[own]),
         }
         if masks.distances:
