@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Agreement on the sample. References: scikit-learn, statsmodels, medpy, torch's and Pillow's resizing, closed forms."""
+"""Agreement on the sample. References: scikit-learn, statsmodels, medpy, torch's and Pillow's resizing, by hand."""
 
 import itertools
 import math
