@@ -9,6 +9,7 @@ of two boxes of which one is k voxels larger on each side, opposite faces are at
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -76,16 +77,15 @@ def occupied_box(occupied: Tensor) -> tuple[slice, ...]:
 
 
 def planes_box(planes: NDArray[Any], here: NDArray[np.intp]) -> tuple[slice, ...]:
-    """Smallest box that holds everything other than 0 of ``planes[here]`` (``[R, *spatial]``); reads it once."""
+    """Smallest box that holds everything other than 0 of ``planes[here]`` (bool or integer ``[R, *spatial]``)."""
+    union = planes[here[0]].copy()
+    for r in here[1:]:
+        union |= planes[r]
     box = []
-    crops = [planes[r] for r in here]
-    for _ in range(planes.ndim - 1):
-        occupied = np.zeros(len(crops[0]), np.bool_)
-        for crop in crops:
-            occupied |= crop.any(axis=tuple(range(1, crop.ndim)))
-        where = np.flatnonzero(occupied)
+    while union.ndim:
+        where = np.flatnonzero(np.bitwise_or.reduce(union.reshape(len(union), math.prod(union.shape[1:])), axis=1))
         box.append(slice(int(where[0]), int(where[-1]) + 1) if len(where) else slice(0, 0))
-        crops = [crop[box[-1]].any(axis=0) for crop in crops]
+        union = np.bitwise_or.reduce(union[box[-1]], axis=0)
     return tuple(box)
 
 

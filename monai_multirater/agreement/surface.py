@@ -223,20 +223,23 @@ def _distinct(
     here = np.flatnonzero(present)
     box = planes_box(planes, here)
     stack = np.zeros((len(here), *(side.stop - side.start + 1 for side in box)), np.uint8)
-    inner = tuple(slice(0, -1) for _ in box)
-    groups = [-1] * len(planes)
-    found: dict[bytes, int] = {}
-    for r in here:
+    for row, r in zip(stack, here, strict=True):
         crop = planes[r][box]
-        if crop.size and (crop.max() > 1 or crop.min() < 0):
+        row[tuple(slice(0, -1) for _ in box)] = crop
+        if row.size > 1 and (crop.max() > 1 or (crop.dtype.kind == "i" and crop.min() < 0)):
             raise ValueError(
                 f"pair_surfaces: ratings must hold only 0 and 1. Got {crop.min()} to {crop.max()} for rater {r}."
             )
-        if crop.any():
-            stack[len(found)][inner] = crop
-            key = np.packbits(stack[len(found)]).tobytes()
-            groups[r] = found.setdefault(key, len(found))
-    return tuple(groups), tuple(found), stack[: len(found)]
+    groups = [-1] * len(planes)
+    found: dict[bytes, int] = {}
+    packed = np.packbits(stack.reshape(len(here), -1), axis=1)
+    kept = []
+    for k in np.flatnonzero(packed.any(axis=1)):
+        key = packed[k].tobytes()
+        if key not in found:
+            kept.append(k)
+        groups[here[k]] = found.setdefault(key, len(found))
+    return tuple(groups), tuple(found), stack if len(kept) == len(stack) else stack[kept]
 
 
 def _root_sum(squared: NDArray[Any]) -> float:

@@ -87,7 +87,9 @@ def neighborhood_areas(spacing: Sequence[float]) -> FloatArray:
     sides = np.asarray(spacing, dtype=np.float64)
     codes, normals = _pieces(len(sides))
     areas = np.linalg.norm(normals * (sides.prod() / sides), axis=1)
-    return np.bincount(codes, areas, minlength=2**2 ** len(sides))
+    found: FloatArray = np.zeros(2**2 ** len(sides))
+    np.add.at(found, codes, areas)
+    return found
 
 
 def _codes(masks: NDArray[np.uint8]) -> NDArray[np.uint8]:

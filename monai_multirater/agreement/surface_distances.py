@@ -31,8 +31,8 @@ __all__ = ["SquaredDistances", "surface_distances", "surface_points"]
 SquaredDistances = dict[tuple[int, int], NDArray[Any]]
 
 _EXACT = 2**24  # up to here float32 holds every integer
-_BLOCK = 2**17  # entries of one block of the matrix of distances, to stay in the cache
-_TRANSFORM_COST = 40  # entries of the matrix that cost as much as one voxel of a transform
+_BLOCK = 2**18  # entries of one block of the matrix of distances, to stay in the cache
+_TRANSFORM_COST = 60  # entries of the matrix that cost as much as one voxel of a transform
 
 
 def surface_points(surfaces: BoolArray) -> list[NDArray[np.intp]]:
@@ -109,9 +109,11 @@ def _factors(
 def _smallest(left: torch.Tensor, right: torch.Tensor, ends: Sequence[int]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Of ``left @ right``: minima along the rows, for each group of columns, and minima of all columns."""
     rows, columns = [], []
-    step = max(1, _BLOCK // right.shape[1])
+    step = max(1, min(len(left), _BLOCK // right.shape[1]))
+    buffer = left.new_empty(step, right.shape[1])
     for first in range(0, len(left), step):
-        block = (left[first : first + step] @ right).numpy()
+        some = left[first : first + step]
+        block = torch.mm(some, right, out=buffer[: len(some)]).numpy()
         rows.append(np.minimum.reduceat(block, ends[:-1], axis=1))
         columns.append(block.min(axis=0))
     return np.concatenate(rows), columns[0] if len(columns) == 1 else np.min(columns, axis=0)

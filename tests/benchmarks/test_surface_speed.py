@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Speed and memory of surface distances of all pairs beside a loop over MONAI; run with `--benchmark-only`.
+
+Synthetic outlines, drawn by each rater with an offset and a size of their own, whose boundary wobbles. One thread on
+both sides, medians of processor time, so that other work on the machine does not distort the ratios; the peer is timed
+between the rounds of ours. Both give the same numbers to 1e-5, which is asserted first.
+"""
+
+import itertools
+import time
+
+import numpy as np
+import pytest
+import torch
+from monai.metrics import compute_hausdorff_distance, compute_surface_dice
+from peak import peak_mib
+from threadpoolctl import threadpool_limits
+
+from monai_multirater.agreement import pairwise_hausdorff, pairwise_surface_dice
+
+pytestmark = pytest.mark.benchmark(timer=time.process_time)
+
+IMAGES = 60
+RATERS = 4
+TOLERANCE = 2.0
+
+
+def _raters(spatial, seed):
+    rng = np.random.default_rng(seed)
+    axes = torch.meshgrid(*(torch.linspace(-1, 1, n) for n in spatial), indexing="ij")
+    planes = torch.empty((RATERS, *spatial), dtype=torch.uint8)
+    for r in range(RATERS):
+        size = 0.45 * (1 + 0.06 * rng.standard_normal())
+        distance, wave = torch.zeros(spatial), torch.ones(spatial)
+        for axis in axes:
+            shifted = axis - float(0.05 * rng.standard_normal())
+            distance += shifted**2
+            wave *= torch.cos(float(rng.uniform(4, 12)) * shifted)
+        planes[r] = distance.sqrt_() < size * (1 + 0.08 * wave)
+    return planes
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module", params=["60 images", "volume"])
+def cases(request):
+    if request.param == "volume":
+        return [_raters((256, 256, 256), seed=RATERS)]
+    return [_raters((256, 256), seed) for seed in range(IMAGES)]
+
+
+def _pairs(case, measure):
+    """A pair measure of MONAI over all pairs, ``[R, R]`` above the diagonal."""
+    table = torch.zeros(RATERS, RATERS)
+    for a, b in itertools.combinations(range(RATERS), 2):
+        table[a, b] = measure(case[a][None, None], case[b][None, None]).item()
+    return table
+
+
+def _hausdorff95(a, b):
+    return compute_hausdorff_distance(a, b, include_background=True, percentile=95)
+
+
+def _surface_dice(a, b):
+    return compute_surface_dice(a, b, [TOLERANCE], include_background=True)
+
+
+MEASURES = {
+    "hausdorff95": (lambda case: pairwise_hausdorff(case, percentile=95), _hausdorff95),
+    "surface dice": (lambda case: pairwise_surface_dice(case, tolerance=TOLERANCE), _surface_dice),
+}
+
+
+def _processor_seconds(call):
+    start = time.process_time()
+    call()
+    return time.process_time() - start
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("measure", MEASURES)
+def test_all_pairs_beside_a_loop_over_monai(benchmark, cases, measure):
+    ours, peer = MEASURES[measure]
+    for case in cases:
+        torch.testing.assert_close(ours(case).triu(1).float(), _pairs(case, peer), rtol=0, atol=1e-5)
+    all_ours = lambda: [ours(case) for case in cases]  # noqa: E731
+    all_peer = lambda: [_pairs(case, peer) for case in cases]  # noqa: E731
+    seconds, peer_seconds = [], []
+    for _ in range(5):
+        peer_seconds.append(_processor_seconds(all_peer))
+        seconds += [_processor_seconds(all_ours) for _ in range(3)]
+    benchmark.pedantic(all_ours, rounds=3)
+    ratio = float(np.median(peer_seconds) / np.median(seconds))
+    benchmark.extra_info |= {
+        "monai_ms": 1000 * float(np.median(peer_seconds)),
+        "ours_ms": 1000 * float(np.median(seconds)),
+        "ratio": ratio,
+        "peak_mib": peak_mib(all_ours),
+        "monai_peak_mib": peak_mib(all_peer),
+    }
+    if measure == "hausdorff95":
+        assert ratio >= (20 if len(cases) > 1 else 4)
