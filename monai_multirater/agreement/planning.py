@@ -46,6 +46,8 @@ class _Pilot:
             remark = f"not available: no {raters} raters marked {LEAST_CASES} cases together"
         elif max(pool.count.size for pool in pools) < LEAST_CASES:
             remark = f"little to go by: only {pools[0].count.size} cases of the pilot have {raters} raters"
+        elif panel == "fixed" and len(pools) == 1:
+            remark = f"the pilot has one panel of {raters} raters, and cannot tell what the choice of raters adds"
         return cls(pools, remark)
 
     def means(self, cases: int, resamples: int, seed: int) -> FloatArray:
