@@ -97,6 +97,11 @@ class CrossProducts:
         shrunk = lambda_ * np.linalg.solve(np.eye(q) + lambda_ * products[z, z], right)
         return np.asarray(shrunk, np.float64), residual
 
+    def standard_errors(self, theta: float, lambda_: float, residual: float) -> FloatArray:
+        """Of the fixed effects ``[p]``, as generalized least squares gives them, from ``s^2 (X' V^-1 X)^-1``."""
+        reduced, _ = self._without_raters(theta, lambda_)
+        return np.sqrt(residual * np.diag(np.linalg.inv(reduced[: self.terms, : self.terms])))
+
     def _whitened(self, theta: float) -> FloatArray:
         weights = theta / (1 + theta * self.sizes)
         return self.total - np.tensordot(weights, self.by_size, axes=1)
