@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -87,7 +87,7 @@ def agreement(
     with clean_errors():
         from monai_multirater.studies import agreement as studies
 
-        shared = {
+        shared: dict[str, Any] = {
             "out": out,
             "factor_tables": factors or (),
             "factor_key": factor_key,

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from monai_multirater.agreement import factor_tests, mixed_model
 from monai_multirater.agreement.measures import GROUP_MEASURES, MEASURES
 from monai_multirater.agreement.pair_table import is_mask_factor, level_name
-from monai_multirater.studies.agreement.raters import mean_interval
+from monai_multirater.resampling import bootstrap_cases
+from monai_multirater.studies.agreement.raters import bootstrap_weights, mean_interval
 
 __all__ = ["Analysis", "analyse", "measure_summary"]
 
@@ -153,8 +154,6 @@ def measure_summary(pairs: pd.DataFrame, cases: pd.DataFrame, seed: int) -> dict
 
 
 def _pair_summary(pairs: pd.DataFrame, cases: pd.DataFrame, name: str, seed: int) -> dict[str, float]:
-    from monai_multirater.resampling import bootstrap_cases
-
     values = _floats(pairs[name])
     defined = ~np.isnan(values)
     by_case = _floats(cases[f"mean_{name}"])
@@ -165,7 +164,8 @@ def _pair_summary(pairs: pd.DataFrame, cases: pd.DataFrame, name: str, seed: int
         return {**summary, "mean": np.nan, "std": np.nan, "low": np.nan, "high": np.nan, "case_mean": np.nan}
     index = pd.factorize(pairs["case"])[0]
     sums = np.stack([np.bincount(index, weights=np.where(defined, values, 0)), np.bincount(index, weights=defined)], 1)
-    interval = bootstrap_cases(sums, lambda s: s[:, 0] / s[:, 1], fraction=1.0, seed=seed).interval
+    weights = bootstrap_weights(len(sums), seed)
+    interval = bootstrap_cases(sums, lambda s: s[:, 0] / s[:, 1], weights=weights).interval
     return {
         **summary,
         "mean": float(values[defined].mean()),

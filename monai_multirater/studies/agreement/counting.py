@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from monai_multirater.agreement import group_agreement
 from monai_multirater.agreement.measures import GROUP_MEASURES
 from monai_multirater.agreement.reference import others_majority
 from monai_multirater.studies.agreement.request import AgreementRequest, Record
@@ -99,7 +100,5 @@ def _design(raters: int) -> _Design:
 
 
 def _group(table: VoteTable, request: AgreementRequest) -> dict[str, float | None]:
-    from monai_multirater.agreement.group import group_agreement
-
     found = group_agreement(table)
     return {name: plain(float(getattr(found, name))) for name in request.chosen(GROUP_MEASURES)}

@@ -140,8 +140,8 @@ def _rater_table(pairs: pd.DataFrame, raters: Sequence[str]) -> tuple[pd.DataFra
     matrix = np.full((len(cases), len(raters)), np.nan)
     places = {name: k for k, name in enumerate(cases)}
     columns = {name: k for k, name in enumerate(raters)}
-    for (case, rater), value in both.groupby(["case", "rater"], sort=False)["dice"].median().items():
-        matrix[places[case], columns[rater]] = value
+    median = both.groupby(["case", "rater"], sort=False)["dice"].median().reset_index()
+    matrix[median["case"].map(places), median["rater"].map(columns)] = median["dice"]
     found = find_outliers(matrix)
     mean = mean_with_others(pairs)
     marked = by_rater(pairs).groupby("rater")["case"].nunique()

@@ -183,11 +183,11 @@ def choose_factors(
     Raises:
         ValueError: for an unknown factor, or one asked for that has a single level.
     """
-    names = list(dict.fromkeys(asked if asked else known))
+    names = list(dict.fromkeys(known if asked is None else asked))
     unknown = [name for name in names if name not in known]
     if unknown:
         raise ValueError(f"{_FUNCTION}: there is no factor {unknown[0]!r}; {nearest(unknown[0], known)}.")
-    reasons = {name: _unfit(pairs, name, most=None if asked else MOST_LEVELS) for name in names}
+    reasons = {name: _unfit(pairs, name, most=MOST_LEVELS if asked is None else None) for name in names}
     bad = {name: reason for name, reason in reasons.items() if reason}
     if asked and bad:
         name, reason = next(iter(bad.items()))

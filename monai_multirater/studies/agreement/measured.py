@@ -77,8 +77,9 @@ def measure_cases(
 
 
 def _task(data: Manifest, record: CaseRecord) -> CaseTask:
+    """Paths as text, joined as they are: the manifest was checked, and thousands of path objects take long."""
     names = {index: record.ratings[rater] for index, rater in enumerate(data.raters) if rater in record.ratings}
-    return CaseTask(record.case, {index: data.path(name) for index, name in names.items()}, names)
+    return CaseTask(record.case, {index: f"{data.root}/{name}" for index, name in names.items()}, names)
 
 
 def _chunks(

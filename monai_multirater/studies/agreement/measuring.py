@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,7 @@ __all__ = ["STEPS", "CaseTask", "ChunkTask", "finished", "measure_chunk"]
 
 STEPS = ("reading", "overlap", "surfaces", "raters", "writing")
 _AFFINE_TOLERANCE = 1e-3  # as in check_manifest
-_TOGETHER = 1 << 25  # bytes of masks that are held at once; a case may be larger
+_TOGETHER = 1 << 22  # bytes of masks that are counted together, in the cache; a case may be larger
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class CaseTask:
     """
 
     case: str
-    paths: Mapping[int, Path]
+    paths: Mapping[int, str]
     names: Mapping[int, str]
 
 
@@ -191,5 +190,5 @@ def _stats(task: CaseTask) -> list[list[Any]]:
         try:
             found += stats([path])
         except OSError:
-            found.append([path.name])
+            found.append([path.rpartition("/")[2]])
     return found

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from monai_multirater.agreement.planning import required_cases
+from monai_multirater.agreement.planning import Panel, required_cases
 
 __all__ = ["plan_from_study"]
 
@@ -42,5 +42,5 @@ def plan_from_study(
     if not path.is_file():
         raise ValueError(f"plan_from_study: {folder} must hold a finished agreement study. There is no pairs.csv.")
     pairs = pd.read_csv(path, dtype={"case": str, "rater_a": str, "rater_b": str}, keep_default_na=True)
-    panel = "fixed" if same_raters else "per case"
+    panel: Panel = "fixed" if same_raters else "per case"
     return required_cases(width, pairs, measure=measure, raters=raters, panel=panel, seed=seed)

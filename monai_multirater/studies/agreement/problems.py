@@ -42,8 +42,8 @@ def problem_table(
     for record in records:
         rows += _case_problems(record, raters)
     rows += outlier_rows(ceiling.outliers, [record["case"] for record in records], raters)
-    order = {kind: k for k, kind in enumerate(_WORDS)}
-    return pd.DataFrame(sorted(rows, key=lambda row: order[row[0]]), columns=list(PROBLEM_COLUMNS))
+    ordered = [row for kind in _WORDS for row in rows if row[0] == kind]
+    return pd.DataFrame(ordered, columns=list(PROBLEM_COLUMNS))
 
 
 def outlier_rows(found: OutlierReport, cases: Sequence[str], raters: Sequence[str]) -> list[Row]:

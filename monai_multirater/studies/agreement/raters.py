@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from monai_multirater.agreement import OutlierReport, find_outliers
-from monai_multirater.resampling import bootstrap_cases
+from monai_multirater.resampling import bootstrap_cases, case_weights
 from monai_multirater.studies.agreement.tables import Floats, Masks
 
 __all__ = [
     "ALL_RATERS",
     "Ceiling",
+    "bootstrap_weights",
     "by_rater",
     "ceiling_table",
     "human_ceiling",
@@ -75,8 +77,14 @@ def mean_interval(values: Floats, seed: int) -> dict[str, float]:
     if not defined.size:
         return {"cases": 0, "mean": np.nan, "low": np.nan, "high": np.nan}
     sums = np.stack([defined, np.ones_like(defined)], axis=1)
-    found = bootstrap_cases(sums, lambda s: s[:, 0] / s[:, 1], fraction=1.0, seed=seed)
+    found = bootstrap_cases(sums, lambda s: s[:, 0] / s[:, 1], weights=bootstrap_weights(len(defined), seed))
     return {"cases": len(defined), "mean": found.estimate, "low": found.interval[0], "high": found.interval[1]}
+
+
+@lru_cache(maxsize=4)
+def bootstrap_weights(cases: int, seed: int) -> Floats:
+    """How often each case occurs in each of 1000 resamples; many measures share them."""
+    return case_weights(cases, fraction=1.0, seed=seed)
 
 
 def rater_rows(

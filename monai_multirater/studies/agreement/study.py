@@ -79,7 +79,7 @@ def agreement_study(
         factor_tables: CSV files with factors: a column ``case``, ``rater``, or both says what a row is about. The
             manifest's own keys of cases (``diagnosis``, ``group``, others) are factors too.
         factor_key: column of these files that names the case, where it is not recognized.
-        factors: names of those to analyse; by default all with 2 to 10 levels.
+        factors: names of those to analyse; None for all with 2 to 10 levels.
         group: factor of cases by which all comparisons are divided, or ``COLUMN=VALUE`` for a value against the rest.
         measures: ``"all"``, ``"overlap"``, ``"surface"``, ``"group"`` or names of ``MEASURES``.
         tested: measures of pairs that the comparisons and mixed models look at.
