@@ -144,12 +144,10 @@ def mixed_model(
     effects, residual = products.effects(estimate.theta, estimate.lambda_)
     errors = products.standard_errors(estimate.theta, estimate.lambda_, residual)
     fit = _fit(data, estimate, errors, math.sqrt(residual), confidence)
-    remarks += fit.remarks
-    if not estimate.converged:
-        remarks.append("the search for the variances did not arrive")
+    remarks += fit.remarks + ([] if estimate.converged else ["the search for the variances did not arrive"])
     case_variance = estimate.theta * residual if cases else math.nan
     rater_variance = estimate.lambda_ * residual if raters else math.nan
-    total = residual + estimate.theta * residual + 2 * estimate.lambda_ * residual
+    total = residual * (1 + estimate.theta + 2 * estimate.lambda_)
     return MixedModelResult(
         measure=measure,
         fixed=fit.table,
