@@ -74,11 +74,13 @@ def _by_product(
     """Smallest entries along rows and columns of the matrix of squared distances of each surface to all later ones."""
     exact = bool((relative == 1).all())
     left, right = _factors(points, surfaces.shape[1:], relative, exact)
+    buffer = left.new_empty(max(_BLOCK, len(left)))
     ends = list(itertools.accumulate(map(len, points), initial=0))
     found: SquaredDistances = {}
     for a in range(len(surfaces) - 1):
         start = ends[a + 1]
-        rows, columns = _smallest(left[ends[a] : start], right[:, start:], [end - start for end in ends[a + 1 :]])
+        own, others = left[ends[a] : start], right[:, start:]
+        rows, columns = _smallest(own, others, [end - start for end in ends[a + 1 :]], buffer)
         for k, b in enumerate(range(a + 1, len(surfaces))):
             found[a, b] = rows[:, k]
             found[b, a] = columns[ends[b] - start : ends[b + 1] - start]
@@ -106,17 +108,21 @@ def _factors(
     return torch.from_numpy(left), torch.from_numpy(right)
 
 
-def _smallest(left: torch.Tensor, right: torch.Tensor, ends: Sequence[int]) -> tuple[NDArray[Any], NDArray[Any]]:
+def _smallest(
+    left: torch.Tensor, right: torch.Tensor, ends: Sequence[int], buffer: torch.Tensor
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """Of ``left @ right``: minima along the rows, for each group of columns, and minima of all columns."""
     rows, columns = [], []
-    step = max(1, min(len(left), _BLOCK // right.shape[1]))
-    buffer = left.new_empty(step, right.shape[1])
+    width = right.shape[1]
+    step = max(1, len(buffer) // width)
+    bits = np.dtype(f"i{left.element_size()}")  # floats from 0 up are in the order of their bits, compared faster
     for first in range(0, len(left), step):
         some = left[first : first + step]
-        block = torch.mm(some, right, out=buffer[: len(some)]).numpy()
-        rows.append(np.minimum.reduceat(block, ends[:-1], axis=1))
-        columns.append(block.min(axis=0))
-    return np.concatenate(rows), columns[0] if len(columns) == 1 else np.min(columns, axis=0)
+        block = torch.mm(some, right, out=buffer[: len(some) * width].view(len(some), width)).numpy()
+        rows.append(np.minimum.reduceat(block.view(bits), ends[:-1], axis=1))
+        columns.append(block.view(bits).min(axis=0))
+    kind = block.dtype
+    return np.concatenate(rows).view(kind), np.min(columns, axis=0).view(kind)
 
 
 def _by_transform(

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from monai.metrics import compute_hausdorff_distance, compute_surface_dice
+from monai.metrics.utils import get_edge_surface_distance
 from peak import peak_mib
 from threadpoolctl import threadpool_limits
 
@@ -68,6 +69,12 @@ def _hausdorff95(a, b):
     return compute_hausdorff_distance(a, b, include_background=True, percentile=95)
 
 
+def _in_float64(a, b):
+    """The same from MONAI's distances, with NumPy's percentile in float64."""
+    _, distances, _ = get_edge_surface_distance(a[0, 0], b[0, 0], symmetric=True)
+    return np.asarray(max(np.percentile(d.double().numpy(), 95) for d in distances))
+
+
 def _surface_dice(a, b):
     return compute_surface_dice(a, b, [TOLERANCE], include_background=True)
 
@@ -89,13 +96,16 @@ def _processor_seconds(call):
 def test_all_pairs_beside_a_loop_over_monai(benchmark, cases, measure):
     ours, peer = MEASURES[measure]
     for case in cases:
-        torch.testing.assert_close(ours(case).triu(1).float(), _pairs(case, peer), rtol=0, atol=1e-5)
+        # rtol: MONAI interpolates in float32, where the rank among 40,000 distances is rounded
+        torch.testing.assert_close(ours(case).triu(1).float(), _pairs(case, peer), rtol=1e-6, atol=1e-5)
+        if measure == "hausdorff95":
+            torch.testing.assert_close(ours(case).triu(1), _pairs(case, _in_float64).double(), rtol=0, atol=1e-5)
     all_ours = lambda: [ours(case) for case in cases]  # noqa: E731
     all_peer = lambda: [_pairs(case, peer) for case in cases]  # noqa: E731
     seconds, peer_seconds = [], []
-    for _ in range(5):
+    for _ in range(3):
         peer_seconds.append(_processor_seconds(all_peer))
-        seconds += [_processor_seconds(all_ours) for _ in range(3)]
+        seconds += [_processor_seconds(all_ours) for _ in range(5)]
     benchmark.pedantic(all_ours, rounds=3)
     ratio = float(np.median(peer_seconds) / np.median(seconds))
     benchmark.extra_info |= {
