@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Count what the raters of many small cases share, from one pass over their masks."""
+"""Count what the raters of a case share, from one pass over their masks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -12,64 +11,74 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from monai_multirater.agreement import group_agreement
+from monai_multirater.agreement.bits import pack_masks, popcount
 from monai_multirater.agreement.measures import GROUP_MEASURES
 from monai_multirater.agreement.reference import others_majority
 from monai_multirater.studies.agreement.request import AgreementRequest, Record
 from monai_multirater.studies.records import plain
 from monai_multirater.votes import VoteTable
-from monai_multirater.votes.batches import code_batch
-from monai_multirater.votes.counting import code_dtype, encode_batch
 
-__all__ = ["count_cases"]
+__all__ = ["count_case", "pattern_counts"]
 
-_DENSE = 8  # raters: up to here all 2^R patterns are counted for many cases at once
+_DENSE = 6  # raters: up to here all 2^R patterns are counted, on bits
+_BLOCK = 1 << 18  # voxels: bits of all subsets of raters stay in the cache
 Counts = NDArray[np.int64]
 
 
-def count_cases(stacks: Sequence[Tensor], request: AgreementRequest) -> list[Record]:
-    """Count cases ``[R, *spatial]`` of uint8 {0, 1} with equal shape and all raters present.
+def count_case(planes: Tensor, request: AgreementRequest) -> Record:
+    """Count a case ``[R, *spatial]`` of uint8 {0, 1} with all raters present.
 
     Returns:
-        Per case ``voxels``, ``gram`` (what two raters share), ``cells`` (TP, FP, FN, TN of each rater against the
-        majority of the others; zeros for a rater alone) and ``group`` (measures of all raters together).
+        ``voxels``, ``gram`` (what two raters share), ``cells`` (TP, FP, FN, TN of each rater against the majority of
+        the others; zeros for a rater alone) and ``group`` (measures of all raters together).
     """
-    raters, voxels = stacks[0].shape[0], stacks[0][0].numel()
+    raters = planes.shape[0]
+    table: VoteTable | None = None
     if raters > _DENSE:
-        tables = [VoteTable.from_ratings(stack) for stack in stacks]
+        table = VoteTable.from_ratings(planes)
+        design, counts = _Design(table), table.counts.numpy()
     else:
-        counts = _count_dense(stacks, raters, voxels)
-        design = _design(raters)
-        grams, cells = design.gram(counts), design.cells(counts)
-        tables = _tables(counts, raters) if request.chosen(GROUP_MEASURES) else []
-    found = []
-    for k in range(len(stacks)):
-        if raters > _DENSE:
-            design, counts = _Design(tables[k]), tables[k].counts.numpy()[None]
-            gram, cell = design.gram(counts)[0], design.cells(counts)[0]
-        else:
-            gram, cell = grams[k], cells[k]
-        record: Record = {"voxels": voxels, "gram": gram.tolist(), "cells": cell.tolist()}
-        record["group"] = _group(tables[k], request) if raters > 1 and request.chosen(GROUP_MEASURES) else {}
-        found.append(record)
-    return found
+        design, counts = _design(raters), pattern_counts(planes.numpy().reshape(raters, -1))
+    record: Record = {
+        "voxels": planes[0].numel(),
+        "gram": design.gram(counts).tolist(),
+        "cells": design.cells(counts).tolist(),
+        "group": {},
+    }
+    if raters > 1 and request.chosen(GROUP_MEASURES):
+        found = group_agreement(table or _table(counts, raters))
+        record["group"] = {name: plain(float(getattr(found, name))) for name in request.chosen(GROUP_MEASURES)}
+    return record
 
 
-def _count_dense(stacks: Sequence[Tensor], raters: int, voxels: int) -> Counts:
-    """int64 ``[B, 2^R]``: how often each pattern of votes occurs in each case."""
-    planes = torch.stack([stack.reshape(raters, -1) for stack in stacks])
-    codes = torch.empty(len(stacks), voxels, dtype=code_dtype(raters))
-    encode_batch(planes, [[True] * raters] * len(stacks), codes)
-    return code_batch(codes, raters, stacks[0].shape[-1]).count().numpy()
+def pattern_counts(planes: NDArray[np.uint8]) -> Counts:
+    """int64 ``[2^R]``: how often each pattern of votes occurs in ``planes [R, N]``; bit r is rater r.
+
+    On bits: the voxels that all raters of a subset mark are counted for every subset, and what larger subsets hold is
+    taken away again.
+    """
+    raters, voxels = planes.shape
+    counts = np.zeros(1 << raters, np.int64)
+    for start in range(0, voxels, _BLOCK):
+        words = pack_masks(planes[:, start : start + _BLOCK])
+        used = np.flatnonzero(np.bitwise_or.reduce(words, axis=0))
+        words = words[:, used[0] : used[-1] + 1] if len(used) else words[:, :0]
+        shared = np.empty((1 << raters, words.shape[1]), np.uint64)
+        shared[0] = 0  # everybody of nobody: all voxels, known
+        for r in range(raters):
+            shared[1 << r] = words[r]
+            np.bitwise_and(shared[1 : 1 << r], words[r], out=shared[(1 << r) + 1 : 2 << r])
+        counts += popcount(shared).sum(1, dtype=np.uint32)
+    counts[0] = voxels
+    for r in range(raters):
+        halves = counts.reshape(-1, 2, 1 << r)
+        halves[:, 0] -= halves[:, 1]
+    return counts
 
 
-def _tables(counts: Counts, raters: int) -> list[VoteTable]:
-    found = []
-    for row in counts:
-        occurring = np.flatnonzero(row)
-        found.append(
-            VoteTable(torch.from_numpy(occurring), torch.from_numpy(row[occurring]), raters, (1 << raters) - 1)
-        )
-    return found
+def _table(counts: Counts, raters: int) -> VoteTable:
+    occurring = np.flatnonzero(counts)
+    return VoteTable(torch.from_numpy(occurring), torch.from_numpy(counts[occurring]), raters, (1 << raters) - 1)
 
 
 class _Design:
@@ -85,20 +94,15 @@ class _Design:
         self.cell_weights = np.stack(cells, axis=2).astype(np.int64).reshape(len(bits), -1) * (not alone)
 
     def gram(self, counts: Counts) -> Counts:
-        """int64 ``[B, R, R]`` from counts ``[B, P]``."""
-        return np.stack([self.bits.T @ (row[:, None] * self.bits) for row in counts])
+        """int64 ``[R, R]`` from counts ``[P]``."""
+        return np.asarray(self.bits.T @ (counts[:, None] * self.bits))
 
     def cells(self, counts: Counts) -> Counts:
-        """int64 ``[B, R, 4]``: TP, FP, FN, TN."""
-        return (counts @ self.cell_weights).reshape(len(counts), self.raters, 4)
+        """int64 ``[R, 4]``: TP, FP, FN, TN."""
+        return np.asarray(counts @ self.cell_weights).reshape(self.raters, 4)
 
 
 @lru_cache(maxsize=_DENSE)
 def _design(raters: int) -> _Design:
     patterns = torch.arange(1 << raters)
     return _Design(VoteTable(patterns, torch.ones_like(patterns), raters, (1 << raters) - 1))
-
-
-def _group(table: VoteTable, request: AgreementRequest) -> dict[str, float | None]:
-    found = group_agreement(table)
-    return {name: plain(float(getattr(found, name))) for name in request.chosen(GROUP_MEASURES)}

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_multirater.data import ImageData, ReadError, read_mask
-from monai_multirater.studies.agreement.counting import count_cases
+from monai_multirater.studies.agreement.counting import count_case
 from monai_multirater.studies.agreement.distances import measure_details
 from monai_multirater.studies.agreement.request import AgreementFolder, AgreementRequest, Record
 from monai_multirater.studies.records import stats
@@ -26,7 +26,6 @@ __all__ = ["STEPS", "CaseTask", "ChunkTask", "finished", "measure_chunk"]
 
 STEPS = ("reading", "overlap", "surfaces", "raters", "writing")
 _AFFINE_TOLERANCE = 1e-3  # as in check_manifest
-_TOGETHER = 1 << 22  # bytes of masks that are counted together, in the cache; a case may be larger
 
 
 @dataclass(frozen=True)
@@ -53,15 +52,6 @@ class ChunkTask:
     cases: tuple[CaseTask, ...]
 
 
-@dataclass(frozen=True, eq=False)
-class _Case:
-    """A case that was read: its stack without absent raters, and what is known so far."""
-
-    record: Record
-    stack: MaskStack
-    spacing: tuple[float, ...] | None
-
-
 def finished(record: Mapping[str, Any], task: CaseTask) -> bool:
     """Whether a record tells all about a case: nothing was unreadable and no file has changed since."""
     if record["unreadable"] or record["failed"]:
@@ -80,41 +70,24 @@ def measure_chunk(task: ChunkTask) -> tuple[list[Record], dict[str, float]]:
     """
     watch = Stopwatch()
     records: list[Record] = []
-    waiting: list[_Case] = []
     for case in task.cases:
-        read = _read_case(case, task.request)
-        records.append(read if isinstance(read, dict) else read.record)
+        record, stack, spacing = _read_case(case, task.request)
         watch.lap("reading")
-        if not isinstance(read, _Case):
-            continue
-        size = read.stack.planes.numel()
-        if waiting and (_kind(waiting[0]) != _kind(read) or (len(waiting) + 1) * size > _TOGETHER):
-            _measure(waiting, task.request, watch)
-            waiting = []
-        waiting.append(read)
-    if waiting:
-        _measure(waiting, task.request, watch)
+        if stack is not None:
+            record |= count_case(stack.planes, task.request)
+            watch.lap("overlap")
+            record |= measure_details(record, stack, spacing, task.request, watch)
+        records.append(record)
     task.folder.write(records)
     watch.lap("writing")
     return records, watch.seconds
 
 
-def _kind(case: _Case) -> tuple[int, ...]:
-    return tuple(case.stack.planes.shape)
+Read = tuple[Record, MaskStack | None, tuple[float, ...] | None]
 
 
-def _measure(cases: list[_Case], request: AgreementRequest, watch: Stopwatch) -> None:
-    """Complete the records of cases of equal shape and number of raters."""
-    counted = count_cases([case.stack.planes for case in cases], request)
-    for case, counts in zip(cases, counted, strict=True):
-        case.record.update(counts)
-    watch.lap("overlap")
-    for case in cases:
-        case.record.update(measure_details(case.record, case.stack, case.spacing, request, watch))
-
-
-def _read_case(task: CaseTask, request: AgreementRequest) -> _Case | Record:
-    """Read a case; only a record where it failed or nothing could be read."""
+def _read_case(task: CaseTask, request: AgreementRequest) -> Read:
+    """Begin the record of a case; its stack without absent raters, None where it failed or nothing could be read."""
     record: Record = {
         "case": task.case,
         "inputs": _stats(task),
@@ -133,17 +106,17 @@ def _read_case(task: CaseTask, request: AgreementRequest) -> _Case | Record:
     except Mismatch as error:
         record["failed"] = str(error)
         record["failed_rater"] = readable[error.rater]
-        return record
+        return record, None, None
     except _WrongGrid as error:
         record["failed"] = str(error)
-        return record
+        return record, None, None
     record["unreadable"] = {str(index): f"{task.names[index]}: {reason}" for index, reason in unread.items()}
     if stack is None:
-        return record
+        return record, None, None
     record["raters"] = readable
     spacing = _spacing(stack, shapes[0], request)
     record["voxel_volume"] = 1.0 if spacing is None else math.prod(spacing)
-    return _Case(record, stack, spacing)
+    return record, stack, spacing
 
 
 class _WrongGrid(ValueError):
