@@ -18,7 +18,8 @@ Bytes = npt.NDArray[np.uint8]
 Words = npt.NDArray[np.uint64]
 Counts = npt.NDArray[np.int64]
 
-_BLOCK = 1 << 20  # bytes of masks per block: they stay in the cache
+_BLOCK = 1 << 21  # bytes of masks per block, which stay in the cache
+_GRAINS = (1 << 12, 1 << 10, 1 << 8)  # voxels that are looked at as one in the search for what is marked
 _LEAST = 1 << 15  # voxels per block of many raters: calls cost more than the cache saves
 
 
@@ -65,8 +66,10 @@ def bit_gram(planes: Bytes, raters: npt.NDArray[np.int64] | None = None) -> tupl
     largest = 0
     for cases, part in _blocks(items, number, voxels):
         block = planes[cases, :, part] if raters is None else planes[cases, raters, part]
-        largest = max(largest, int(block.max()))
-        _add_shared(_crop(pack_masks(block)), gram[cases])
+        marked, most = _marked(block)
+        largest = max(largest, most)
+        if marked.shape[-1]:
+            _add_shared(pack_masks(marked), gram[cases])
     rows, columns = np.triu_indices(number, 1)
     gram[:, columns, rows] = gram[:, rows, columns]
     return gram, largest
@@ -81,10 +84,17 @@ def _blocks(items: int, raters: int, voxels: int) -> Iterator[tuple[slice, slice
             yield slice(first, first + together), slice(start, start + size)
 
 
-def _crop(words: Words) -> Words:
-    """Leave out the words before and after all that is marked in these cases."""
-    used = np.flatnonzero(np.bitwise_or.reduce(words.reshape(-1, words.shape[-1]), axis=0))
-    return words[..., used[0] : used[-1] + 1] if len(used) else words[..., :0]
+def _marked(block: Bytes) -> tuple[Bytes, int]:
+    """The stretch of ``block [b, R, n]`` outside of which all is 0, by and large, and the largest byte.
+
+    Looking for the largest byte is as fast as memory is read; packing is not, and most of an image is background.
+    """
+    largest = int(block.max())
+    if not largest:
+        return block[..., :0], 0
+    grain = next((grain for grain in _GRAINS if block.shape[-1] % grain == 0), block.shape[-1])
+    used = np.flatnonzero(block.reshape(*block.shape[:-1], -1, grain).max(-1).any((0, 1)))
+    return block[..., grain * used[0] : grain * (used[-1] + 1)], largest
 
 
 def _add_shared(words: Words, gram: Counts) -> None:
