@@ -12,10 +12,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from monai_multirater.agreement import factor_tests, mixed_model
+from monai_multirater.agreement.design import fixed_design, term_values
 from monai_multirater.agreement.measures import GROUP_MEASURES, MEASURES
 from monai_multirater.agreement.pair_table import is_mask_factor, level_name
 from monai_multirater.resampling import bootstrap_cases
-from monai_multirater.studies.agreement.raters import bootstrap_weights, mean_interval
+from monai_multirater.studies.agreement.raters import bootstrap_weights, mean_interval, quotient
 
 __all__ = ["Analysis", "analyse", "measure_summary"]
 
@@ -58,8 +59,11 @@ def analyse(
         return Analysis(pd.DataFrame(), pd.DataFrame(columns=list(_DOMINANCE)), pd.DataFrame(columns=list(_MIXED)), ())
     tests = factor_tests(pairs, factors=factors, group=group, measures=measures, seed=seed, resamples=resamples)
     remarks: list[str] = []
-    models = [_mixed(pairs, measure, terms, remarks) for measure in measures for terms in _models(fixed)]
-    mixed = [table for table in models if table is not None]
+    models: list[Sequence[str]] = [()]
+    if terms := _independent(pairs, fixed, remarks):
+        models.append(terms)
+    tables = [_mixed(pairs, measure, terms, remarks) for measure in measures for terms in models]
+    mixed = [table for table in tables if table is not None]
     return Analysis(
         tests,
         _curves(pairs, tests),
@@ -68,8 +72,19 @@ def analyse(
     )
 
 
-def _models(fixed: Sequence[str]) -> list[Sequence[str]]:
-    return [(), fixed] if fixed else [()]
+def _independent(pairs: pd.DataFrame, terms: Sequence[str], remarks: list[str]) -> list[str]:
+    """Leave out terms that follow from those before them, or that do not vary where all are known."""
+    kept: list[str] = []
+    known = np.ones(len(pairs), bool)
+    for term in terms:
+        complete = known & term_values(pairs, term, function="mixed_model").notna().to_numpy(bool)
+        try:
+            fixed_design(pairs[complete], [*kept, term], function="mixed_model")
+        except ValueError as error:
+            remarks.append(f"The mixed model is without {term!r}: {error}")
+            continue
+        kept, known = [*kept, term], complete
+    return kept
 
 
 def _mixed(pairs: pd.DataFrame, measure: str, terms: Sequence[str], remarks: list[str]) -> pd.DataFrame | None:
@@ -165,7 +180,7 @@ def _pair_summary(pairs: pd.DataFrame, cases: pd.DataFrame, name: str, seed: int
     index = pd.factorize(pairs["case"])[0]
     sums = np.stack([np.bincount(index, weights=np.where(defined, values, 0)), np.bincount(index, weights=defined)], 1)
     weights = bootstrap_weights(len(sums), seed)
-    interval = bootstrap_cases(sums, lambda s: s[:, 0] / s[:, 1], weights=weights).interval
+    interval = bootstrap_cases(sums, quotient, weights=weights).interval
     return {
         **summary,
         "mean": float(values[defined].mean()),

@@ -14,7 +14,7 @@ from monai_multirater.agreement.measures import GROUP_MEASURES
 from monai_multirater.agreement.pair_table import is_mask_factor
 from monai_multirater.agreement.planning import plan_study
 from monai_multirater.studies.agreement.analysis import analyse, measure_summary
-from monai_multirater.studies.agreement.factors import Factors, attach_factors, choose_factors, split_group
+from monai_multirater.studies.agreement.factors import Factors, attach_factors, check_group, choose_factors, split_group
 from monai_multirater.studies.agreement.request import nearest
 from monai_multirater.studies.agreement.result import AgreementStudy
 
@@ -65,11 +65,8 @@ class Question:
         for name in self.factors or ():
             if name not in self.names:
                 raise ValueError(f"{_FUNCTION}: there is no factor {name!r}; {nearest(name, self.names)}.")
-        if self.group and self.group.partition("=")[0] not in self.known.cases:
-            name = self.group.partition("=")[0]
-            raise ValueError(
-                f"{_FUNCTION}: group must name a factor of cases. Got {name!r}; {nearest(name, self.known.cases)}."
-            )
+        if self.group:
+            check_group({name: list(values.values()) for name, values in self.known.cases.items()}, self.group)
 
     def plan(self, pairs: pd.DataFrame) -> pd.DataFrame:
         """Width of the interval of the mean Dice for numbers of raters and cases of another study."""

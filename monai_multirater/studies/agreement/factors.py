@@ -15,7 +15,15 @@ from monai_multirater.data import Manifest
 from monai_multirater.studies.agreement.matching import Names, key_columns, read_table
 from monai_multirater.studies.agreement.request import nearest
 
-__all__ = ["Factors", "attach_factors", "choose_factors", "manifest_factors", "read_factors", "split_group"]
+__all__ = [
+    "Factors",
+    "attach_factors",
+    "check_group",
+    "choose_factors",
+    "manifest_factors",
+    "read_factors",
+    "split_group",
+]
 
 MOST_LEVELS = 10
 _RESERVED = {
@@ -114,9 +122,7 @@ def _values(table: pd.DataFrame, keys: list[str], name: str, path: Path) -> dict
     if rows.duplicated(keys).any():
         first = rows[rows.duplicated(keys)].iloc[0]
         where = ", ".join(str(first[column]) for column in keys)
-        raise ValueError(
-            f"{_FUNCTION}: {path}: factor {name!r} must have one value per row's key. Got two for {where}."
-        )
+        raise ValueError(f"{_FUNCTION}: {path}: factor {name!r} must have one value for each key. Got two for {where}.")
     numbers = pd.to_numeric(rows[name], errors="coerce")
     values = rows[name] if numbers.isna().any() else numbers
     index = [rows[column].tolist() for column in keys]
@@ -149,27 +155,37 @@ def split_group(pairs: pd.DataFrame, cases: pd.DataFrame, factors: Sequence[str]
     Raises:
         ValueError: for an unknown column or value, or a column that cannot divide the cases.
     """
-    name, equals, value = group.partition("=")
-    if name not in factors:
-        raise ValueError(f"{_FUNCTION}: group must name a factor of cases. Got {name!r}; {nearest(name, factors)}.")
-    levels = _levels(cases[name])
-    if not equals:
-        if not 2 <= len(levels) <= MOST_LEVELS:
-            raise ValueError(
-                f"{_FUNCTION}: group {name!r} must have 2 to {MOST_LEVELS} values. Got {len(levels)}"
-                + (f"; give one of them as {name}=VALUE." if levels else ".")
-            )
+    name, _, value = group.partition("=")
+    words = check_group({factor: cases[factor] for factor in factors}, group)
+    if not value:
         return name
-    words = {str(level): level for level in levels}
-    if value not in words or len(levels) < 2:
-        raise ValueError(
-            f"{_FUNCTION}: group {name!r} must have the value {value!r} and others. Got {nearest(value, words)}."
-        )
     column = value if value.isidentifier() and value not in {*pairs.columns, *factors} else group
     for table in (pairs, cases):
         known = table[name].notna()
         table[column] = (table[name] == words[value]).astype(object).where(known, None)
     return column
+
+
+def check_group(factors: Mapping[str, Any], group: str) -> dict[str, Any]:
+    """Return the levels of the factor that a group names, by their text; ``factors`` are values by factor.
+
+    Raises:
+        ValueError: as :func:`split_group`.
+    """
+    name, equals, value = group.partition("=")
+    if name not in factors:
+        raise ValueError(f"{_FUNCTION}: group must name a factor of cases. Got {name!r}; {nearest(name, factors)}.")
+    words = {str(level): level for level in _levels(pd.Series(factors[name], dtype=object))}
+    if not equals and not 2 <= len(words) <= MOST_LEVELS:
+        raise ValueError(
+            f"{_FUNCTION}: group {name!r} must have 2 to {MOST_LEVELS} values. Got {len(words)}"
+            + (f"; give one of them as {name}=VALUE." if words else ".")
+        )
+    if equals and (value not in words or len(words) < 2):
+        raise ValueError(
+            f"{_FUNCTION}: group {name!r} must have the value {value!r} and others. Got {nearest(value, words)}."
+        )
+    return words
 
 
 def choose_factors(
@@ -207,9 +223,7 @@ def _unfit(pairs: pd.DataFrame, name: str, most: int | None) -> str:
         if len(levels) > 1 and (same.all() or not same.any()):
             return f"all pairs have {'the same' if same.all() else 'different'} levels"
     if len(levels) < 2:
-        return (
-            f"it has {'one level (' + str(levels[0]) + ')' if levels else 'no values'} only" if levels else "no values"
-        )
+        return f"it has one level only ({levels[0]})" if levels else "it has no values"
     return f"it has {len(levels)} levels, more than {most}" if most and len(levels) > most else ""
 
 

@@ -25,6 +25,7 @@ __all__ = [
     "human_ceiling",
     "mean_interval",
     "mean_with_others",
+    "quotient",
     "rater_rows",
 ]
 
@@ -77,8 +78,14 @@ def mean_interval(values: Floats, seed: int) -> dict[str, float]:
     if not defined.size:
         return {"cases": 0, "mean": np.nan, "low": np.nan, "high": np.nan}
     sums = np.stack([defined, np.ones_like(defined)], axis=1)
-    found = bootstrap_cases(sums, lambda s: s[:, 0] / s[:, 1], weights=bootstrap_weights(len(defined), seed))
+    found = bootstrap_cases(sums, quotient, weights=bootstrap_weights(len(defined), seed))
     return {"cases": len(defined), "mean": found.estimate, "low": found.interval[0], "high": found.interval[1]}
+
+
+def quotient(sums: Floats) -> Floats:
+    """Mean from sums and counts ``[n, 2]``; NaN where nothing was counted."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(sums[:, 0] / sums[:, 1])
 
 
 @lru_cache(maxsize=4)
