@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Definitions of everything that a report shows: measures, statistics, raters, problems."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from markupsafe import Markup, escape
+
+from monai_multirater.agreement.measures import MEASURES, Measure
+from monai_multirater.studies.agreement.report_parts import number
+
+__all__ = ["PROBLEMS", "STATISTICS", "Definition", "definitions", "linked"]
+
+_ADDRESS = re.compile(r"doi:(\S+)|https://\S+")
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What a name means; ``source`` may hold a DOI (``doi:...``) or an address."""
+
+    name: str
+    title: str
+    text: str
+    source: str = ""
+
+    @property
+    def reference(self) -> Markup:
+        """Source with its link."""
+        return linked(self.source)
+
+
+def linked(source: str) -> Markup:
+    """Escape a source and turn its DOIs and addresses into links."""
+    out, end = Markup(""), 0
+    for match in _ADDRESS.finditer(source):
+        address = f"https://doi.org/{match[1]}" if match[1] else match[0]
+        out += escape(source[end : match.start()]) + Markup('<a href="{}">{}</a>').format(address, match[0])
+        end = match.end()
+    return out + escape(source[end:])
+
+
+PROBLEMS = {
+    "unreadable": "The file of a mask could not be read. The rater counts as missing in this case.",
+    "mismatch": "The masks of the case do not fit together, in size or position. The case is left out.",
+    "failed": "The case could not be measured and is left out.",
+    "empty": "The rater marked nothing. The mask counts: its Dice with a mask that is not empty is 0.",
+    "flipped": "The mask agrees far better with the others after a flip or rotation. It is reported, never changed.",
+    "duplicate": "Masks of several raters are equal voxel by voxel, which independent outlines hardly ever are.",
+    "outlier rater": "The rater agrees far less with the others than they agree among themselves.",
+    "outlier mask": "The mask agrees far less than the other masks of the case and than the rater's other masks.",
+    "one rater": "The case has fewer than two raters. It is counted and left out: there is nobody to agree with.",
+}
+"""What each kind of problem means."""
+
+STATISTICS = (
+    Definition("n", "n", "Number of values, here of pairs of masks or of cases. Undefined values are not counted."),
+    Definition(
+        "level", "Pairs and cases",
+        "“pairs”: each pair of raters of a case counts once, so cases with many raters weigh more, and values of one "
+        "case are not independent. “cases”: each case counts once, with the mean over its pairs.",
+    ),
+    Definition("mean", "Mean", "Sum of the defined values divided by their number."),
+    Definition("sd", "Standard deviation (SD)", "Square root of the sum of squared deviations divided by n - 1."),
+    Definition("quartiles", "Quartiles and median", "A quarter, half, three quarters of all values are at or below."),
+    Definition(
+        "interval", "95 % interval",
+        "In the table of measures: percentiles of the mean over resamples of whole cases, so that pairs of one case "
+        "stay together. In comparisons of groups: mean ± t · SD / √n, which takes the values as independent.",
+    ),
+    Definition(
+        "undefined", "Undefined",
+        "Values that do not exist, such as the distance to an empty mask. They are counted and left out, never "
+        "replaced.",
+    ),
+    Definition(
+        "mann_whitney", "Mann-Whitney U test",
+        "U counts in how many pairs of one value of each group the first is larger, ties as half. p is the "
+        "probability of a U at least as far from its mean if both groups had the same distribution.",
+        "Mann and Whitney 1947, doi:10.1214/aoms/1177730491",
+    ),
+    Definition(
+        "permutation", "Permutation test",
+        "Share of random divisions of whole cases into groups of these sizes whose means differ at least as much, "
+        "the observed one counted with them. Undefined where cases have values in both groups.",
+        "Phipson and Smyth 2010, doi:10.2202/1544-6115.1585",
+    ),
+    Definition(
+        "holm", "Holm's correction",
+        "p raised so that the probability of even one false finding among all tests corrected together stays below "
+        "the level: the smallest times their number, the next times one less, never falling.",
+        "Holm 1979, Scandinavian Journal of Statistics 6, 65 to 70",
+    ),
+    Definition(
+        "cohens_d", "Cohen's d",
+        "(mean of the first - mean of the second) / pooled SD. By convention 0.2 is small, 0.5 medium, 0.8 large.",
+        "Cohen 1988, doi:10.4324/9780203771587",
+    ),
+    Definition(
+        "cliffs_delta", "Cliff's delta",
+        "Probability that a value of the first group is larger than one of the second, minus the reverse: from -1 to "
+        "1, 0 without a difference.",
+        "Cliff 1993, doi:10.1037/0033-2909.114.3.494",
+    ),
+    Definition(
+        "dominance", "First-order stochastic dominance",
+        "The first group dominates the second if, at every value, its share at or below that value is at most that "
+        "of the second: not only its mean is higher, its whole distribution is. Each direction is tested with "
+        "dominance as the assumption: a small p speaks against it. If one direction is rejected and the other is "
+        "not, that other one dominates as far as the data can tell; if both are rejected, the distributions cross.",
+        "Barrett and Donald 2003, doi:10.1111/1468-0262.00390",
+    ),
+    Definition(
+        "mixed", "Mixed model",
+        "Linear model of the agreement of pairs in which cases (and raters) have random effects, so that several "
+        "values of one case are not taken for independent. Estimates of fixed effects are differences from the "
+        "reference level.",
+        "Laird and Ware 1982, doi:10.2307/2529876",
+    ),
+    Definition(
+        "mean_dice", "Mean Dice of a rater",
+        "Mean over all pairs of masks of the rater and each other rater of the same case.",
+    ),
+    Definition(
+        "ceiling", "Human ceiling",
+        "How well one rater does against the strict majority of the others, case by case: what a model could at best "
+        "be expected to reach when it is measured against people. With Dice, sensitivity and specificity.",
+    ),
+    Definition(
+        "size_bias", "Size bias",
+        "(V - V_others) / V_others with V_others the volume of the majority of the others: 0.1 is ten percent too "
+        "large.",
+    ),
+    Definition(
+        "boundary_bias", "Boundary bias",
+        "Mean signed distance of the rater's boundary to that of the majority of the others: positive outside of it.",
+    ),
+    Definition("empty_masks", "Empty masks", "Cases in which the rater marked nothing."),
+    Definition("rater_cases", "Cases of a rater", "Cases that the rater marked, or left empty, together with others."),
+    Definition("case_raters", "Raters of a case", "Raters who marked the case, or left it empty."),
+    Definition("best", "Best value", "Value of a measure if all masks are the same."),
+    Definition("problems", "Problems", "What a person should look at. Nothing was changed because of them."),
+    Definition("size", "Size of a case", "Mean volume of its masks, empty ones included."),
+    Definition(
+        "disputed", "Most disputed cases", "The cases with the lowest mean pairwise Dice. “Lowest” is their worst pair."
+    ),
+    Definition(
+        "volume", "Agreement volume curve",
+        "Volume that at least k raters mark, divided by the volume that any rater marks: the mean over the cases.",
+    ),
+)  # fmt: skip
+"""Statistics and columns other than measures."""
+
+
+def definitions(unit: str) -> tuple[tuple[str, tuple[Definition, ...]], ...]:
+    """All definitions by chapter; ``unit`` is that of lengths."""
+    problems = tuple(
+        Definition(f"problem-{kind.replace(' ', '-')}", kind.capitalize(), text) for kind, text in PROBLEMS.items()
+    )
+    return (
+        ("Measures", tuple(_of_measure(measure, unit) for measure in MEASURES.values())),
+        ("Statistics, raters and cases", STATISTICS),
+        ("Problems", problems),
+    )
+
+
+def _of_measure(measure: Measure, unit: str) -> Definition:
+    direction = {True: "higher is better", False: "lower is better", None: "signed"}[measure.higher_is_better]
+    best = f"Perfect agreement: {number(measure.best, 0)} ({direction})."
+    both = f"If all masks are empty: {_value(measure.both_empty)}."
+    one = "" if measure.one_empty is None else f" If some masks are empty: {_value(measure.one_empty)}."
+    length = f" In {unit}." if measure.unit else ""
+    text = f"{measure.definition[:1].upper()}{measure.definition[1:]}.{length} {best} {both}{one}"
+    return Definition(measure.name, measure.title, text, measure.source)
+
+
+def _value(value: float) -> str:
+    return "undefined" if value != value else str(number(value, 0))

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The first page of a report: counts, mean agreement, and what stands out, in plain words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+from monai_multirater.agreement.measures import MEASURES
+from monai_multirater.studies.agreement.report_definitions import PROBLEMS
+from monai_multirater.studies.agreement.report_parts import count, interval, join, label_of, number, plural, share, term
+from monai_multirater.studies.agreement.report_values import (
+    is_same_different,
+    main_measure,
+    pair_means,
+    problems_of,
+    rows_of,
+    spread,
+    stratum_name,
+    values_of,
+)
+from monai_multirater.studies.agreement.result import AgreementStudy
+
+__all__ = ["Fact", "effect_word", "facts", "findings", "lead"]
+
+_MIN_CASES = 5
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One number with what it is, and a small line below."""
+
+    title: str | Markup
+    value: str | Markup
+    below: str | Markup = ""
+
+
+def facts(study: AgreementStudy) -> tuple[Fact, ...]:
+    """Numbers of the first page."""
+    left_out = len(problems_of(study, "one rater"))
+    found = [
+        Fact("Cases", count(len(study.cases)), f"{count(left_out)} with one rater left out" if left_out else ""),
+        Fact("Raters", count(len(study.raters)), _raters_per_case(study)),
+        Fact("Pairs of masks", count(len(study.pairs)), "two raters, one case"),
+    ]
+    name = main_measure(study)
+    if name:
+        summary = spread(study, name)
+        title = "Mean Dice" if name == "dice" else f"Mean: {MEASURES[name].title}"
+        below = Markup('<a class="term" href="#def-interval">95 % interval</a> {}').format(
+            interval(summary.low, summary.high, 2)
+        )
+        found.append(Fact(term(name, title), number(summary.mean, 2), below))
+    return tuple(found)
+
+
+def _raters_per_case(study: AgreementStudy) -> str:
+    if "raters" not in study.cases or not len(study.cases):
+        return ""
+    low, high = int(study.cases["raters"].min()), int(study.cases["raters"].max())
+    return f"{low} per case" if low == high else f"{low} to {high} per case"
+
+
+def lead(study: AgreementStudy) -> Markup:
+    """Return the main result in two sentences."""
+    name = main_measure(study)
+    if name != "dice":
+        return Markup("No pair of masks with a defined Dice coefficient was found, so there is little to report.")
+    summary, values = spread(study, "dice"), values_of(study, "dice")
+    low = int((values < 0.5).sum())
+    return Markup(
+        "Where two raters marked the same case, their masks have a {} of {} on average ({} {}): 1 would be identical "
+        "masks, 0 no common voxel. Half of the pairs reach {} or more; {} of them ({}) stay below 0.5."
+    ).format(
+        term("dice", "Dice coefficient"), number(summary.mean, 2), term("interval", "95 % interval"),
+        interval(summary.low, summary.high, 2), number(summary.quartiles[1], 2), count(low), share(low, summary.n),
+    )  # fmt: skip
+
+
+def findings(study: AgreementStudy) -> tuple[Markup, ...]:
+    """What stands out, the most telling first."""
+    name = main_measure(study)
+    found = [*_pairs(study, name), *_outliers(study), *_factors(study, name), *_disputed(study), *_problems(study)]
+    return tuple(found)
+
+
+def _pairs(study: AgreementStudy, name: str) -> list[Markup]:
+    table = pair_means(study, name)
+    table = table[table["first"] != table["second"]]
+    table = table[table["n"] >= min(_MIN_CASES, table["n"].max())] if len(table) else table
+    rows = sorted(rows_of(table.dropna(subset=["mean"])), key=lambda row: row["mean"])
+    if len(rows) < 2:
+        return []
+    worst, best = rows[0], rows[-1]
+    cells = [
+        Markup("<strong>{} and {}</strong> ({} {}, {})").format(
+            row["first"],
+            row["second"],
+            label_of(name),
+            number(row["mean"], 2),
+            plural(row["n"], "case"),
+        )
+        for row in (best, worst)
+    ]
+    sentence = Markup('Agree best: {}; least: {}. All pairs are in the <a href="#raters">table of raters</a>.')
+    return [sentence.format(*cells)]
+
+
+def _outliers(study: AgreementStudy) -> list[Markup]:
+    if "outlier" not in study.raters:
+        return []
+    flagged = study.raters.loc[study.raters["outlier"].fillna(False).astype(bool), "rater"].astype(str)
+    if not len(flagged):
+        return []
+    names = join(Markup("<strong>{}</strong>").format(name) for name in flagged)
+    verb = "agrees" if len(flagged) == 1 else "agree"
+    return [
+        Markup("{} {} far less with the others than they agree among themselves ({}).").format(
+            names, verb, term("problem-outlier-rater", "how this is decided")
+        )
+    ]
+
+
+def _factors(study: AgreementStudy, name: str) -> list[Markup]:
+    tests = study.tests
+    if not len(tests):
+        return []
+    tests = tests[(tests["measure"] == name) & (tests["stratum"].map(stratum_name) == "all cases")]
+    tests = tests[np.isfinite(tests["cohens_d"].to_numpy(float))]
+    if not len(tests):
+        return []
+    pairs = tests[tests["level"] == "pairs"]
+    row = max(rows_of(pairs if len(pairs) else tests), key=lambda each: abs(each["cohens_d"]))
+    means = f"{number(row['mean_first'])} and {number(row['mean_second'])}"
+    target = "groups" if row["analysis"] == "group" else "factors"
+    sentence = Markup(
+        'Of the factors looked at, <a href="#{}"><strong>{}</strong></a> goes with the largest difference: {} for “{}” '
+        "and “{}” ({} {}, {})."
+    )
+    found = [
+        sentence.format(
+            target, row["factor"], means, row["first"], row["second"], term("cohens_d", "d ="),
+            number(row["cohens_d"], 2), effect_word(row["cohens_d"]),
+        )
+    ]  # fmt: skip
+    return found + _interactions(study, name)
+
+
+def _interactions(study: AgreementStudy, name: str) -> list[Markup]:
+    tests = study.tests[(study.tests["measure"] == name) & (study.tests["stratum"].map(stratum_name) != "all cases")]
+    tests = tests[(tests["p_holm"] < 0.05).to_numpy(bool)] if "p_holm" in tests else tests
+    factors = []
+    for factor, rows in tests.groupby("factor", sort=False):
+        signs = set(np.sign(rows["mean_first"] - rows["mean_second"])) - {0.0}
+        if len(signs) > 1 and all(map(is_same_different, rows_of(rows))):
+            factors.append(Markup("<strong>{}</strong>").format(factor))
+    if not factors:
+        return []
+    return [
+        Markup('The effect of {} turns around between groups of cases: see <a href="#factors">the figures</a>.').format(
+            join(factors)
+        )
+    ]
+
+
+def effect_word(d: float) -> str:
+    """Cohen's words for the size of d."""
+    size = abs(d)
+    bounds = ((0.2, "less than small"), (0.5, "small"), (0.8, "medium"), (np.inf, "large"))
+    return next(word for bound, word in bounds if size < bound) + " by convention"
+
+
+def _disputed(study: AgreementStudy) -> list[Markup]:
+    if "mean_dice" not in study.cases:
+        return []
+    cases = study.cases["mean_dice"].astype(float)
+    zero = int((cases == 0).sum())
+    if not zero:
+        return []
+    text = (
+        "no pair of raters has a voxel in common. They are among"
+        if zero > 1
+        else "no pair of raters has a voxel in common. It is among"
+    )
+    return [
+        Markup('In {} {} <a href="#disputed">the most disputed</a>.').format(
+            Markup("<strong>{}</strong>").format(plural(zero, "case")), text
+        )
+    ]
+
+
+def _problems(study: AgreementStudy) -> list[Markup]:
+    kinds = study.problems["kind"].value_counts() if len(study.problems) else pd.Series(dtype=int)
+    parts = [
+        Markup("{} \u00d7 {}").format(count(kinds[kind]), term(f"problem-{kind.replace(' ', '-')}", kind))
+        for kind in PROBLEMS
+        if kind in kinds and kind != "one rater"
+    ]
+    found = []
+    if parts:
+        found.append(Markup('To look at in the data: {}. <a href="#problems">All problems</a>.').format(join(parts)))
+    elif not kinds.get("one rater", 0):
+        found.append(Markup("No problem was found in the data: no empty, flipped, copied or outlying mask."))
+    if kinds.get("one rater", 0):
+        found.append(
+            Markup("{} with one rater {} counted and left out: there is nobody to agree with.").format(
+                plural(int(kinds["one rater"]), "case"), "was" if kinds["one rater"] == 1 else "were"
+            )
+        )
+    return found
