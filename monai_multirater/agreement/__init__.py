@@ -49,6 +49,7 @@ from monai_multirater.agreement.surface import (
     pairwise_hausdorff,
     pairwise_surface_dice,
 )
+from monai_multirater.agreement.within_cases import within_case_test
 
 __all__ = [
     "CaseOutlier",
@@ -105,4 +106,5 @@ __all__ = [
     "stochastic_dominance",
     "upper_pairs",
     "vote_entropy",
+    "within_case_test",
 ]

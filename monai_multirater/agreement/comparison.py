@@ -16,6 +16,7 @@ import pandas as pd
 from monai_multirater.agreement.dominance import dominance_both_ways
 from monai_multirater.agreement.effects import FloatArray, as_sample, cliffs_delta, cohens_d, holm, mann_whitney
 from monai_multirater.agreement.permutation import permutation_test
+from monai_multirater.agreement.within_cases import within_case_test
 
 __all__ = ["Comparison", "Level", "compare", "comparison_table"]
 
@@ -43,6 +44,10 @@ class Comparison:
             case as independent.
         p_permutation: two-sided, difference of means, whole cases exchanged; NaN where cases have values in both
             sets, since the label does not belong to the case there.
+        difference_within, p_within: mean over the cases with values in both sets of the difference of their means,
+            first minus second, and the p-value of :func:`~monai_multirater.agreement.within_case_test`, in which
+            labels are exchanged within cases only: hard cases cannot be mistaken for an effect. NaN where no case
+            has both.
         cohens_d, cliffs_delta: effect sizes, positive where the first set is larger.
         dominance_first, p_dominance_first: statistic and p-value of the null hypothesis that the first set dominates
             the second stochastically: tends to larger values throughout. A small p rejects this.
@@ -72,6 +77,8 @@ class Comparison:
     mann_whitney_u: float
     p_mann_whitney: float
     p_permutation: float
+    difference_within: float
+    p_within: float
     cohens_d: float
     cliffs_delta: float
     dominance_first: float
@@ -147,12 +154,14 @@ def compare(
     y = _Set.of(second, second_cases, "second", level)
     here, there = set(x.cases), set(y.cases)
     both = 0 if first_cases is None else len(here & there)
+    within, p_within = _within(x, y, permutations, seed) if both else (math.nan, math.nan)
     ranks = mann_whitney(x.values, y.values)
     dominance, reverse = dominance_both_ways(x.values, y.values, resamples=resamples, seed=seed)
     return Comparison(
         analysis, factor, stratum, measure, level, *names, x.values.size, y.values.size, len(here), len(there), both,
         x.left_out + y.left_out, *_moments(x.values), *_moments(y.values), ranks.statistic, ranks.p_value,
         math.nan if both else _permutation(x, y, first_cases is not None, permutations, seed),
+        within, p_within,
         cohens_d(x.values, y.values), cliffs_delta(x.values, y.values),
         dominance.statistic, dominance.p_value, reverse.statistic, reverse.p_value,
     )  # fmt: skip
@@ -194,3 +203,10 @@ def _permutation(x: _Set, y: _Set, named: bool, permutations: int, seed: int) ->
     return permutation_test(
         x.values, y.values, resamples=permutations, seed=seed, first_groups=first, second_groups=second
     ).p_value
+
+
+def _within(x: _Set, y: _Set, permutations: int, seed: int) -> tuple[float, float]:
+    found = within_case_test(
+        x.values, y.values, first_cases=x.cases, second_cases=y.cases, resamples=permutations, seed=seed
+    )
+    return found.statistic, found.p_value

@@ -15,7 +15,7 @@ from scipy import stats
 
 from monai_multirater.agreement.effects import Alternative, FloatArray, as_sample
 
-__all__ = ["PermutationResult", "permutation_test"]
+__all__ = ["PermutationResult", "permutation_p_value", "permutation_test"]
 
 Statistic = Literal["mean", "median", "rank"]
 Difference = Callable[[npt.NDArray[np.intp]], float]
@@ -105,7 +105,7 @@ def permutation_test(
     picks = _all_picks(units) if exact else _random_picks(units, resamples, np.random.default_rng(seed))
     observed, found = _statistics(units, statistic, picks)
     size = units.values.size if statistic == "rank" else float(np.abs(units.values).max())
-    p_value = _p_value(observed, found, alternative, exact, 1e-12 * size)
+    p_value = permutation_p_value(observed, found, alternative, exact, 1e-12 * size)
     return PermutationResult(observed, p_value, found.size, exact, units.k, units.n - units.k, left_out)
 
 
@@ -168,13 +168,12 @@ def _statistics(units: _Units, statistic: Statistic, picks: Iterator[npt.NDArray
 
 
 def _mean_difference(values: FloatArray, units: _Units) -> Difference:
-    sums = np.bincount(units.unit, values, units.n)
-    counts = np.bincount(units.unit, minlength=units.n)
-    total, size = float(sums.sum()), int(counts.sum())
+    table = np.stack([np.bincount(units.unit, values, units.n), np.bincount(units.unit, minlength=units.n)], axis=1)
+    total, size = table.sum(0).tolist()
 
     def compute(chosen: npt.NDArray[np.intp]) -> float:
-        part, n = float(sums[chosen].sum()), int(counts[chosen].sum())
-        return part / n - (total - part) / (size - n)
+        part, n = np.add.reduce(table[chosen], axis=0).tolist()
+        return float(part / n - (total - part) / (size - n))
 
     return compute
 
@@ -189,7 +188,9 @@ def _median_difference(units: _Units) -> Difference:
     return compute
 
 
-def _p_value(observed: float, found: FloatArray, alternative: Alternative, exact: bool, tolerance: float) -> float:
+def permutation_p_value(
+    observed: float, found: FloatArray, alternative: Alternative, exact: bool, tolerance: float
+) -> float:
     """Share of permutations at least as extreme; differences within the rounding of sums count as equal."""
     extra = 0 if exact else 1
     less = (int((found <= observed + tolerance).sum()) + extra) / (found.size + extra)
