@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from monai_multirater.agreement import factor_tests, stochastic_dominance
+from monai_multirater.agreement import factor_tests, plan_study, stochastic_dominance
 from monai_multirater.studies.agreement.result import AgreementStudy, Gallery
 
 AWKWARD = '<b onclick="x">O\'Brien & Söhne</b> $x_1$ {{ 7*7 }} 医師'
@@ -44,10 +44,14 @@ def full_study(folder: Path, *, cases: int = 60, seed: int = 0) -> AgreementStud
         columns=PROBLEM_COLUMNS,
     )
     request = {"manifest": "skin.json", "factors": ["tool", "skill"], "group": "malignant", "seed": 0}
+    plan = plan_study(pairs, raters=(2, 5, 9), cases=(10, 100), resamples=100).to_dict("records")
     return AgreementStudy(
         name="Skin lesions", unit="mm", pairs=pairs, cases=table, raters=_raters(raters, pairs, seed), tests=tests,
         dominance=_dominance(pairs), mixed=_mixed(), problems=problems,
-        summary={"request": request, "version": "0.1.0", "command": "monai-multirater agreement skin.json --out study"},
+        summary={
+            "plan": plan, "remarks": ["Nothing was left out."], "request": request, "version": "0.1.0",
+            "command": "monai-multirater agreement skin.json --out study",
+        },
         galleries=_galleries(folder, table),
     )  # fmt: skip
 

@@ -215,7 +215,7 @@ def test_order_of_sections(pages: dict[str, Page]) -> None:
     headings = [e.attributes["id"] for e in pages["full"].all("h2")]
     assert headings == [
         "summary", "contents", "distributions", "raters", "groups", "factors", "mixed", "size", "disputed", "problems",
-        "definitions", "made",
+        "plan", "definitions", "made",
     ]  # fmt: skip
     links = [e.attributes["href"][1:] for e in pages["full"].all("a") if e.within("nav")]
     assert links == headings[2:]
@@ -343,6 +343,12 @@ def test_dominance_is_said_in_words(
     poor = replace(made["pairs"], tests=tests)
     text = Page(write_agreement_report(poor, tmp_path / "r.html").read_text(encoding="utf-8")).by_id("main").text
     assert words in " ".join(text.split())
+
+
+def test_the_plan_is_a_table_of_cases_by_raters(pages: dict[str, Page], made: dict[str, AgreementStudy]) -> None:
+    widths = {(row["cases"], row["raters"]): row["width"] for row in made["full"].summary["plan"]}
+    rows = pages["full"].cells("table-plan")
+    assert rows == [[str(n), f"{widths[n, 2]:.3f}", f"{widths[n, 5]:.3f}"] for n in (10, 100)]  # nine were never there
 
 
 def test_long_tables_are_cut(pages: dict[str, Page]) -> None:

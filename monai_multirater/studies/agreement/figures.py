@@ -170,11 +170,12 @@ def _cumulative_words(table: pd.DataFrame, names: tuple[str, str]) -> str:
     if np.all(gap <= slack):
         return f"The curve of “{names[0]}” never runs above that of “{names[1]}”: its values are higher throughout."
     widest = int(np.abs(gap).argmax())
-    at = number(table["value"].iloc[widest], 2)
-    upper = names[0] if gap[widest] > 0 else names[1]
+    leads = 0 if gap[widest] > 0 else 1
+    other = float(-gap.min() if leads == 0 else gap.max())
     return (
-        f"The curves cross, so neither group is higher throughout. They lie farthest apart at {at}, where "
-        f"“{upper}” has {number(100 * abs(gap[widest]), 0)} percentage points more values at or below."
+        f"The curves are farthest apart at {number(table['value'].iloc[widest], 2)}, where “{names[leads]}” has "
+        f"{number(100 * abs(gap[widest]), 1)} percentage points more values at or below. Elsewhere they cross: "
+        f"“{names[1 - leads]}” has at most {number(100 * other, 1)} points more."
     )
 
 

@@ -18,6 +18,7 @@ from monai_multirater.studies.agreement.report_definitions import definitions
 from monai_multirater.studies.agreement.report_facts import facts, findings, lead
 from monai_multirater.studies.agreement.report_groups import comparison_sections, mixed_section
 from monai_multirater.studies.agreement.report_parts import Section
+from monai_multirater.studies.agreement.report_plan import plan_section
 from monai_multirater.studies.agreement.report_raters import distribution_section, rater_section
 from monai_multirater.studies.agreement.result import AgreementStudy
 from monai_multirater.visualize.arrays import COLORS
@@ -33,7 +34,7 @@ def write_agreement_report(study: AgreementStudy, path: Path) -> Path:
     hold (surface distances, a human ceiling, groups, pictures) has no place in its report.
 
     Of ``study.summary`` it reads ``measures`` (by name: ``low`` and ``high`` of the mean; where absent, an interval is
-    made from the cases), ``remarks``, ``version``, ``command`` and ``request``.
+    made from the cases), ``plan`` (rows of ``plan_study``), ``remarks``, ``version``, ``command`` and ``request``.
 
     Args:
         study: what was found.
@@ -76,6 +77,7 @@ def _sections(study: AgreementStudy) -> tuple[Section, ...]:
         size_section(study),
         disputed_section(study),
         problem_section(study),
+        plan_section(study),
     )
     return tuple(section for section in found if section is not None and section.blocks)
 

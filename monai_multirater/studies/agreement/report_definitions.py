@@ -140,6 +140,11 @@ STATISTICS = (
     Definition("rater_cases", "Cases of a rater", "Cases that the rater marked, or left empty, together with others."),
     Definition("case_raters", "Raters of a case", "Raters who marked the case, or left it empty."),
     Definition("best", "Best value", "Value of a measure if all masks are the same."),
+    Definition(
+        "plan", "Expected width of an interval",
+        "Many studies of this size are drawn at random from this one, cases with replacement and raters without. The "
+        "middle 95 % of their mean Dice, each the mean over its cases, is the interval; its width is shown.",
+    ),
     Definition("problems", "Problems", "What a person should look at. Nothing was changed because of them."),
     Definition("size", "Size of a case", "Mean volume of its masks, empty ones included."),
     Definition(

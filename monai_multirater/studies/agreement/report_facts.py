@@ -101,7 +101,7 @@ def _pairs(study: AgreementStudy, name: str) -> list[Markup]:
             row["second"],
             label_of(name),
             number(row["mean"], 2),
-            plural(row["n"], "case"),
+            plural(row["n"], "pair"),
         )
         for row in (best, worst)
     ]
@@ -142,7 +142,7 @@ def _factors(study: AgreementStudy, name: str) -> list[Markup]:
     )
     found = [
         sentence.format(
-            target, row["factor"], means, row["first"], row["second"], term("cohens_d", "d ="),
+            target, row["factor"], means, row["first"], row["second"], term("cohens_d", "d\u00a0="),
             number(row["cohens_d"], 2), effect_word(row["cohens_d"]),
         )
     ]  # fmt: skip

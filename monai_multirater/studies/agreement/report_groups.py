@@ -104,7 +104,7 @@ def _sentences(row: Row) -> list[Markup]:
         return [Markup("There are too few values of {} for a comparison.").format(title)]
     sentence = Markup("Mean {} is {} for “{}” (n = {}) and {} for “{}” (n = {}): {} {}, {}.").format(
         term(row["measure"], title), number(row["mean_first"]), row["first"], count(row["n_first"]),
-        number(row["mean_second"]), row["second"], count(row["n_second"]), term("cohens_d", "d ="),
+        number(row["mean_second"]), row["second"], count(row["n_second"]), term("cohens_d", "d\u00a0="),
         number(row["cohens_d"], 2), effect_word(row["cohens_d"]),
     )  # fmt: skip
     found = [sentence]
@@ -132,7 +132,7 @@ def _dominance(row: Row, title: str) -> list[Markup]:
     high, low = (row["second"], row["first"]) if rejected[0] else (row["first"], row["second"])
     text = (
         "“{}” {} “{}” as far as the data can tell: whatever value of {} is taken as a limit, at most as large a "
-        "share of “{}” stays at or below it. Its values are higher over the whole range, not only on average."
+        "share of “{}” stays at or below it. Its values tend to be higher over the whole range, not only on average."
     )
     return [Markup(text).format(high, link, low, title, high)]
 
