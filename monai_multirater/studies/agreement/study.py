@@ -139,7 +139,8 @@ def incomplete(study: AgreementStudy) -> str:
     for row in bad.to_dict("records"):
         where = ", ".join(f"{name} {row[name]}" for name in ("case", "rater") if row[name])
         lines.append(f"  - {where}: {row['detail']}")
-    return "\n".join([f"agreement: {len(bad)} problems; all else is measured and written:", *lines]) if lines else ""
+    count = f"{len(lines)} problem{'s' if len(lines) > 1 else ''}"
+    return "\n".join([f"agreement: {count}; all else is measured and written:", *lines]) if lines else ""
 
 
 def _factors(data: Manifest, tables: Sequence[str | Path], key: str | None) -> Factors:
