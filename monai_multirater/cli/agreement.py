@@ -98,9 +98,7 @@ def agreement(
             "report": not no_report,
             "overwrite": overwrite,
         }
-        if (path is None) == (from_pairs is None):
-            raise ValueError("agreement: give a manifest or --from-pairs, one of them.")
-        if from_pairs is not None:
+        if from_pairs is not None and path is None:
             study = studies.agreement_from_pairs(
                 from_pairs,
                 case_column=case_column,
@@ -109,8 +107,7 @@ def agreement(
                 unit=unit,
                 **shared,
             )
-        else:
-            assert path is not None
+        elif path is not None and from_pairs is None:
             study = studies.agreement_study(
                 path,
                 splits=split or (),
@@ -125,9 +122,10 @@ def agreement(
                 progress=True,
                 **shared,
             )
+        else:
+            raise ValueError("agreement: give a manifest or --from-pairs, one of them.")
         _print(study, out)
-        missing = studies.incomplete(study)
-        if missing:
+        if missing := studies.incomplete(study):
             raise RuntimeError(missing)
 
 
