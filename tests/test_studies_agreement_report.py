@@ -408,7 +408,7 @@ def test_many_cases_are_thinned_out() -> None:
     ("shown", "expected"),
     [
         (number(-0.0001), "0.000"), (number(-1.5, 1), "\u22121.5"), (number(12345, 0), "12,345"),
-        (p_value(0.0004), "< 0.001"), (p_value(0.2), "0.200"), (interval(0.1, 0.2, 1), "0.1 to 0.2"),
+        (p_value(0.0004), "<\u00a00.001"), (p_value(0.2), "0.200"), (interval(0.1, 0.2, 1), "0.1 to 0.2"),
         (share(1, 1000), "under 1 %"), (share(999, 1000), "over 99 %"), (share(0, 5), "0 %"), (share(5, 5), "100 %"),
     ],
 )  # fmt: skip
@@ -485,10 +485,12 @@ def test_colors_follow_the_scheme(files: dict[str, Path], browser: Browser) -> N
 
 
 def test_print_has_no_cut_tables(files: dict[str, Path], browser: Browser) -> None:  # noqa: F811
-    page = browser.open(files["full"], width=720).page
+    page = browser.open(files["full"], width=690).page  # A4 less its margins
     page.emulate_media(media="print")
     shown = page.evaluate(
         "[...document.querySelectorAll('nav, details, .skip, .up')].filter(e => e.offsetParent).length"
     )
     assert shown == 0
     assert page.evaluate("getComputedStyle(document.querySelector('.scroll')).overflowX") == "visible"
+    ends = page.evaluate("[...document.querySelectorAll('table, svg, img')].map(e => e.getBoundingClientRect().right)")
+    assert max(ends) <= 690

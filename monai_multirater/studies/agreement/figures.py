@@ -174,7 +174,7 @@ def _cumulative_words(table: pd.DataFrame, names: tuple[str, str]) -> str:
     other = float(-gap.min() if leads == 0 else gap.max())
     return (
         f"The curves are farthest apart at {number(table['value'].iloc[widest], 2)}, where “{names[leads]}” has "
-        f"{number(100 * abs(gap[widest]), 1)} percentage points more values at or below. Elsewhere they cross: "
+        f"{number(100 * abs(gap[widest]), 1)} percentage points more values at or below. They cross: elsewhere "
         f"“{names[1 - leads]}” has at most {number(100 * other, 1)} points more."
     )
 

@@ -235,7 +235,7 @@ def count(value: Any) -> str | Markup:
 def p_value(value: Any) -> str | Markup:
     """Write a p-value: three places, below that as a bound."""
     if not _missing(value) and value < 0.001:
-        return "< 0.001"
+        return "<\u00a00.001"
     return number(value, 3)
 
 
