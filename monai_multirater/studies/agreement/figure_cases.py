@@ -8,6 +8,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Outline
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
@@ -19,12 +20,13 @@ from monai_multirater.visualize.arrays import COLORS, LINE_STYLES
 
 __all__ = ["size_chart", "volume_chart", "volume_columns"]
 
+Array = npt.NDArray[np.float64]
 _POINTS = 3000
 _SERIES = (COLORS[0], COLORS[5], COLORS[2], COLORS[7])
 _MARKERS = ("o", "D", "s", "^")
 
 
-def size_chart(size: npt.NDArray[np.float64], agreement: npt.NDArray[np.float64], *, unit: str) -> Chart:
+def size_chart(size: Array, agreement: Array, *, unit: str) -> Chart:
     """Mean pairwise Dice of each case against the mean volume of its masks, with medians of tenths of the cases.
 
     Args:
@@ -34,10 +36,7 @@ def size_chart(size: npt.NDArray[np.float64], agreement: npt.NDArray[np.float64]
     """
     kept = (size > 0) & ~np.isnan(agreement)
     x, y = size[kept], agreement[kept]
-    edges = np.unique(np.quantile(x, np.linspace(0, 1, min(10, max(2, x.size // 5)) + 1)))
-    place = np.clip(np.searchsorted(edges, x, side="right") - 1, 0, max(edges.size - 2, 0))
-    bins = [(x[place == i], y[place == i]) for i in range(max(edges.size - 1, 1))]
-    bins = [(a, b) for a, b in bins if a.size]
+    bins = _tenths(x, y)
     middle = np.array([np.median(a) for a, _ in bins])
     quartiles = np.array([np.quantile(b, [0.25, 0.5, 0.75]) for _, b in bins]).reshape(-1, 3)
     title, key = "Agreement against size", "figure-size"
@@ -51,12 +50,7 @@ def size_chart(size: npt.NDArray[np.float64], agreement: npt.NDArray[np.float64]
         axes.xaxis.set_major_locator(FixedLocator(_decades(*axes.get_xlim())))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
         axes.xaxis.set_minor_locator(NullLocator())
-        points = np.stack([x[chosen], y[chosen]], 1).repeat(2, 0)
-        codes = np.tile([Outline.MOVETO, Outline.LINETO], chosen.size)
-        dots = PathPatch(
-            Outline(points, codes), fill=False, edgecolor=FIRST, linewidth=2.4, capstyle="round", alpha=0.45
-        )
-        axes.add_patch(dots)
+        _draw_points(axes, x[chosen], y[chosen])
         error = np.stack([quartiles[:, 1] - quartiles[:, 0], quartiles[:, 2] - quartiles[:, 1]])
         axes.errorbar(middle, quartiles[:, 1], yerr=error, color=SECOND, marker="D", markersize=4.5, linewidth=1.5)
         words = _size_words(quartiles[:, 1], x.size, chosen.size)
@@ -73,6 +67,22 @@ def size_chart(size: npt.NDArray[np.float64], agreement: npt.NDArray[np.float64]
     return Chart(key, title, words, svg, words, numbers)
 
 
+def _tenths(x: Array, y: Array) -> list[tuple[Array, Array]]:
+    """Points in order of x in up to ten parts of equally many."""
+    edges = np.unique(np.quantile(x, np.linspace(0, 1, min(10, max(2, x.size // 5)) + 1)))
+    place = np.clip(np.searchsorted(edges, x, side="right") - 1, 0, max(edges.size - 2, 0))
+    bins = [(x[place == i], y[place == i]) for i in range(max(edges.size - 1, 1))]
+    return [(a, b) for a, b in bins if a.size]
+
+
+def _draw_points(axes: Axes, x: Array, y: Array) -> None:
+    """All points as one path of dots, a tenth of the size of single markers in SVG."""
+    points = np.stack([x, y], 1).repeat(2, 0)
+    codes = np.tile([Outline.MOVETO, Outline.LINETO], x.size)
+    outline = Outline(points, codes)
+    axes.add_patch(PathPatch(outline, fill=False, edgecolor=FIRST, linewidth=2.4, capstyle="round", alpha=0.45))
+
+
 def _decades(low: float, high: float) -> list[float]:
     """Between 2 and 5 round numbers for a logarithmic axis, where there are as many."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
@@ -83,7 +93,7 @@ def _decades(low: float, high: float) -> list[float]:
     return found[:: math.ceil(len(found) / 5)]
 
 
-def _size_words(medians: npt.NDArray[np.float64], cases: int, drawn: int) -> str:
+def _size_words(medians: Array, cases: int, drawn: int) -> str:
     trend = f"Median Dice {number(medians[0], 2)} in the smallest cases and {number(medians[-1], 2)} in the largest."
     points = f"A point is a case ({plural(cases, 'case')}"
     points += f", {count(drawn)} of them drawn, picked at random)" if drawn < cases else ")"

@@ -99,10 +99,7 @@ def histogram_chart(values: Array, measure: Measure, *, unit: str, of: str) -> C
         axes.set(xlabel=label, ylabel=f"number of {of}", xlim=(edges[0], edges[-1]))
         axes.grid(visible=False, axis="x")
         figure.legend(loc="upper left", ncols=2, borderpad=0, borderaxespad=0.1, handlelength=1.6)
-        words = (
-            f"Histogram of {plural(found.size, of[:-1], of)}. Mean {number(mean)}, median {number(median)}, "
-            f"from {number(found.min())} to {number(found.max())}."
-        )
+        words = _histogram_words(found, of)
         svg = inline_svg(figure, key=key, title=f"Distribution: {label}", description=words)
     rows = tuple(
         (f"{number(low, 2)} to {number(high, 2)}", count(n), share(int(n), found.size))
@@ -116,6 +113,13 @@ def histogram_chart(values: Array, measure: Measure, *, unit: str, of: str) -> C
         term(measure.name, measure.title), best.lower() if best[0] == "T" else best, note
     )
     return Chart(key, label_of(measure.name), words, svg, caption, numbers)
+
+
+def _histogram_words(found: Array, of: str) -> str:
+    return (
+        f"Histogram of {plural(found.size, of[:-1], of)}. Mean {number(found.mean())}, median "
+        f"{number(np.median(found))}, from {number(found.min())} to {number(found.max())}."
+    )
 
 
 def _edges(found: Array, measure: Measure) -> tuple[Array, int]:
@@ -192,20 +196,7 @@ def estimate_chart(estimates: Sequence[Estimate], *, key: str, title: str, names
     groups = list(dict.fromkeys(each.group for each in estimates))
     with drawing():
         figure, axes = new_figure(HEIGHT + 0.25)
-        for position, group in enumerate(groups):
-            own = [each for each in estimates if each.group == group]
-            x = [position + (-0.17 if each.first else 0.17) for each in own]
-            axes.plot(x, [each.mean for each in own], color=COLORS[7], linewidth=1.1, zorder=2)
-        for first, color, marker in ((True, FIRST, "o"), (False, SECOND, "D")):
-            own = [each for each in estimates if each.first == first]
-            x = [groups.index(each.group) + (-0.17 if first else 0.17) for each in own]
-            mean = np.array([each.mean for each in own])
-            low, high = np.array([each.low for each in own]), np.array([each.high for each in own])
-            error = np.nan_to_num(np.stack([mean - low, high - mean])).clip(0)
-            axes.errorbar(
-                x, mean, yerr=error, fmt=marker, markersize=5.5 if first else 5, color=color, elinewidth=1.4, zorder=3,
-                markeredgecolor=color, markerfacecolor=color if first else PAPER,
-            )  # fmt: skip
+        _draw_estimates(axes, estimates, groups)
         size = 16 if len(groups) <= 3 else 9
         axes.set_xticks(range(len(groups)), [_tick(group, size) for group in groups])
         axes.set(ylabel=label, xlim=(-0.5, len(groups) - 0.5))
@@ -226,6 +217,23 @@ def estimate_chart(estimates: Sequence[Estimate], *, key: str, title: str, names
         Column("95 % interval", "interval"),
     )  # fmt: skip
     return Chart(key, title, words, svg, words, Table(f"{key}-numbers", f"Numbers: {title}", columns, rows))
+
+
+def _draw_estimates(axes: Axes, estimates: Sequence[Estimate], groups: Sequence[str]) -> None:
+    for position, group in enumerate(groups):
+        own = [each for each in estimates if each.group == group]
+        x = [position + (-0.17 if each.first else 0.17) for each in own]
+        axes.plot(x, [each.mean for each in own], color=COLORS[7], linewidth=1.1, zorder=2)
+    for first, color, marker in ((True, FIRST, "o"), (False, SECOND, "D")):
+        own = [each for each in estimates if each.first == first]
+        x = [groups.index(each.group) + (-0.17 if first else 0.17) for each in own]
+        mean = np.array([each.mean for each in own])
+        low, high = np.array([each.low for each in own]), np.array([each.high for each in own])
+        error = np.nan_to_num(np.stack([mean - low, high - mean])).clip(0)
+        axes.errorbar(
+            x, mean, yerr=error, fmt=marker, markersize=5.5 if first else 5, color=color, elinewidth=1.4, zorder=3,
+            markeredgecolor=color, markerfacecolor=color if first else PAPER,
+        )  # fmt: skip
 
 
 def _tick(group: str, size: int) -> str:
