@@ -19,6 +19,7 @@ from monai_multirater.agreement.group import (
     krippendorff_alpha,
     vote_entropy,
 )
+from monai_multirater.agreement.measures import MEASURES, Measure
 from monai_multirater.agreement.mixed import MixedModelResult, mixed_model
 from monai_multirater.agreement.orientation import (
     DuplicateFinding,
@@ -52,6 +53,7 @@ from monai_multirater.agreement.surface import (
 from monai_multirater.agreement.within_cases import within_case_test
 
 __all__ = [
+    "MEASURES",
     "CaseOutlier",
     "Comparison",
     "DominanceResult",
@@ -59,6 +61,7 @@ __all__ = [
     "FlipFinding",
     "GroupAgreement",
     "MannWhitneyResult",
+    "Measure",
     "MixedModelResult",
     "OutlierReport",
     "PairOverlap",
