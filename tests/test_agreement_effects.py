@@ -10,6 +10,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from monai_multirater.agreement import cliffs_delta, cohens_d, holm, mann_whitney, permutation_test
+from monai_multirater.agreement.permutation import random_draws
 
 NAN = math.nan
 STATISTICS = {
@@ -128,6 +129,31 @@ def test_random_permutations_come_near_all_of_them(statistic):
     assert abs(random.p_value - exact.p_value) < 4 * error
     assert random == permutation_test(x, y, statistic=statistic, resamples=2000, seed=3)
     assert random != permutation_test(x, y, statistic=statistic, resamples=2000, seed=4)
+
+
+@pytest.mark.parametrize("alternative", ["two-sided", "less", "greater"])
+@pytest.mark.parametrize("resamples", [9999, 800], ids=["all", "random"])
+def test_the_larger_set_may_come_first(resamples, alternative):
+    """Its p is that of the exchanged sets with the other alternative."""
+    x, y = _sets(9, 9, 4, ties=False)
+    other = {"less": "greater", "greater": "less"}.get(alternative, alternative)
+    one = permutation_test(x, y, resamples=resamples, alternative=alternative)
+    two = permutation_test(y, x, resamples=resamples, alternative=other)
+    assert one.p_value == pytest.approx(two.p_value, abs=1e-14 if one.exact else 0.06)
+    assert one.statistic == -two.statistic
+    assert (one.units_first, one.units_second) == (9, 4)
+
+
+@pytest.mark.parametrize(("n", "k"), [(5, 2), (4, 4), (3, 1)])
+def test_draws_are_all_equally_likely(n, k):
+    """Each ordered choice, counted over many urns, within five standard deviations of its expectation."""
+    urns = 60_000
+    picked = np.stack(list(random_draws(n, k, (urns,), np.random.default_rng(0))))
+    assert all(len(set(column)) == k for column in picked[:, :200].T)
+    choices, counts = np.unique(picked, axis=1, return_counts=True)
+    expected = urns / math.perm(n, k)
+    assert choices.shape[1] == math.perm(n, k)
+    assert np.abs(counts - expected).max() < 5 * math.sqrt(expected)
 
 
 def _cases(seed):

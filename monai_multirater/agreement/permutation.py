@@ -7,7 +7,7 @@ import itertools
 import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +15,13 @@ from scipy import stats
 
 from monai_multirater.agreement.effects import Alternative, FloatArray, as_sample
 
-__all__ = ["PermutationResult", "permutation_p_value", "permutation_test"]
+__all__ = ["PermutationResult", "permutation_p_value", "permutation_test", "random_draws"]
 
 Statistic = Literal["mean", "median", "rank"]
-Difference = Callable[[npt.NDArray[np.intp]], float]
+Picks = npt.NDArray[np.integer[Any]]
+Difference = Callable[[Picks], FloatArray]
 _FUNCTION = "permutation_test"
+_CHUNK = 2**21  # units drawn from at once
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,12 @@ def permutation_test(
     if not 0 < units.k < units.n:
         return PermutationResult(math.nan, math.nan, 0, False, units.k, units.n - units.k, left_out)
     exact = math.comb(units.n, units.k) <= resamples
-    picks = _all_picks(units) if exact else _random_picks(units, resamples, np.random.default_rng(seed))
-    observed, found = _statistics(units, statistic, picks)
+    turned = 2 * units.k > units.n  # the smaller set is drawn
+    drawn = _turned(units) if turned else units
+    picks = _all_picks(drawn) if exact else _random_picks(drawn, resamples, np.random.default_rng(seed))
+    observed, found = _statistics(drawn, statistic, picks)
+    if turned:
+        observed, found = -observed, -found
     size = units.values.size if statistic == "rank" else float(np.abs(units.values).max())
     p_value = permutation_p_value(observed, found, alternative, exact, 1e-12 * size)
     return PermutationResult(observed, p_value, found.size, exact, units.k, units.n - units.k, left_out)
@@ -146,44 +152,72 @@ def _units(
     return _Units(np.concatenate(parts), np.concatenate(units), ends[0], ends[1]), left_out
 
 
-def _all_picks(units: _Units) -> Iterator[npt.NDArray[np.intp]]:
-    for chosen in itertools.combinations(range(units.n), units.k):
-        yield np.array(chosen, np.intp)
+def _turned(units: _Units) -> _Units:
+    """Return the same with the sets exchanged."""
+    return _Units(units.values, units.n - 1 - units.unit, units.n - units.k, units.n)
 
 
-def _random_picks(units: _Units, resamples: int, generator: np.random.Generator) -> Iterator[npt.NDArray[np.intp]]:
-    """Units of the first set of each permutation."""
-    for _ in range(resamples):
-        yield generator.choice(units.n, units.k, replace=False, shuffle=False)
+def _all_picks(units: _Units) -> Iterator[Picks]:
+    yield np.array(list(itertools.combinations(range(units.n), units.k)), np.intp).T
 
 
-def _statistics(units: _Units, statistic: Statistic, picks: Iterator[npt.NDArray[np.intp]]) -> tuple[float, FloatArray]:
+def _random_picks(units: _Units, resamples: int, generator: np.random.Generator) -> Iterator[Picks]:
+    """Units of the first set of each permutation, many permutations at once."""
+    step = max(1, _CHUNK // units.n)
+    for start in range(0, resamples, step):
+        size = min(step, resamples - start)
+        yield np.stack(list(random_draws(units.n, units.k, (size,), generator)))
+
+
+def random_draws(n: int, k: int, shape: tuple[int, ...], generator: np.random.Generator) -> Iterator[Picks]:
+    """Draw k of n without replacement, once for each entry of `shape` (Fisher and Yates, side by side).
+
+    Yields:
+        `k` times an array of `shape`: what every entry draws next, a number below n.
+    """
+    entries = math.prod(shape)
+    order = np.repeat(np.arange(n, dtype=np.int32), entries)
+    place = np.arange(entries)
+    for start in range(k):
+        chosen = generator.integers(start, n, entries)
+        chosen *= entries
+        chosen += place
+        picked = order[chosen]
+        order[chosen] = order[start * entries : (start + 1) * entries]
+        yield picked.reshape(shape)
+
+
+def _statistics(units: _Units, statistic: Statistic, picks: Iterator[Picks]) -> tuple[float, FloatArray]:
     """Observed statistic and that of each permutation."""
     if statistic == "median":
         compute = _median_difference(units)
     else:
         values = units.values if statistic == "mean" else np.asarray(stats.rankdata(units.values), np.float64)
         compute = _mean_difference(values, units)
-    return compute(np.arange(units.k)), np.fromiter((compute(chosen) for chosen in picks), np.float64)
+    observed = compute(np.arange(units.k)[:, None])
+    return float(observed[0]), np.concatenate([compute(chosen) for chosen in picks])
 
 
 def _mean_difference(values: FloatArray, units: _Units) -> Difference:
-    table = np.stack([np.bincount(units.unit, values, units.n), np.bincount(units.unit, minlength=units.n)], axis=1)
-    total, size = table.sum(0).tolist()
+    sums, counts = np.bincount(units.unit, values, units.n), np.bincount(units.unit, minlength=units.n)
+    total, size = float(sums.sum()), int(counts.sum())
 
-    def compute(chosen: npt.NDArray[np.intp]) -> float:
-        part, n = np.add.reduce(table[chosen], axis=0).tolist()
-        return float(part / n - (total - part) / (size - n))
+    def compute(chosen: Picks) -> FloatArray:
+        part, n = sums[chosen].sum(0), counts[chosen].sum(0)
+        return np.asarray(part / n - (total - part) / (size - n))
 
     return compute
 
 
 def _median_difference(units: _Units) -> Difference:
-    def compute(chosen: npt.NDArray[np.intp]) -> float:
-        inside = np.zeros(units.n, np.bool_)
-        inside[chosen] = True
-        mask = inside[units.unit]
-        return float(np.median(units.values[mask]) - np.median(units.values[~mask]))
+    def compute(chosen: Picks) -> FloatArray:
+        found = np.empty(chosen.shape[1])
+        for column in range(len(found)):
+            inside = np.zeros(units.n, np.bool_)
+            inside[chosen[:, column]] = True
+            mask = inside[units.unit]
+            found[column] = np.median(units.values[mask]) - np.median(units.values[~mask])
+        return found
 
     return compute
 

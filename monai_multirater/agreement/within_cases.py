@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from monai_multirater.agreement.effects import Alternative, FloatArray, as_sample
-from monai_multirater.agreement.permutation import PermutationResult, permutation_p_value
+from monai_multirater.agreement.permutation import PermutationResult, permutation_p_value, random_draws
 
 __all__ = ["within_case_test"]
 
@@ -123,15 +123,28 @@ def _all_divisions(cases: Sequence[_Case]) -> FloatArray:
 
 
 def _random_divisions(cases: Sequence[_Case], resamples: int, generator: np.random.Generator) -> FloatArray:
-    """Statistic of random divisions: the values are put in random order within their case."""
-    values = np.concatenate([case.values for case in cases])
-    weights = np.concatenate([case.weights for case in cases]) / len(cases)
-    number = np.repeat(np.arange(len(cases), dtype=np.float64), [len(case.values) for case in cases])
-    found = np.empty(resamples)
-    step = max(1, _CHUNK // values.size)
-    for start in range(0, resamples, step):
-        part = found[start : start + step]
-        keys = generator.random((part.size, values.size))
-        keys += number
-        part[:] = values[keys.argsort(axis=1)] @ weights
-    return found
+    """Statistic of random divisions; cases with sets of the same sizes are divided together."""
+    groups: dict[tuple[int, int], list[FloatArray]] = {}
+    for case in cases:
+        groups.setdefault((len(case.values), case.first), []).append(case.values)
+    found = np.zeros(resamples)
+    for (n, first), group in groups.items():
+        values = np.stack(group, axis=1)
+        step = max(1, _CHUNK // values.size)
+        for start in range(0, resamples, step):
+            part = found[start : start + step]
+            part += _sum_of_differences(values, first, n, part.size, generator)
+    return found / len(cases)
+
+
+def _sum_of_differences(
+    values: FloatArray, first: int, n: int, resamples: int, generator: np.random.Generator
+) -> FloatArray:
+    """Sum over the cases ``values[n, cases]`` of the difference of means; the smaller set is drawn."""
+    drawn, fewer = np.zeros(resamples), min(first, n - first)
+    case = np.arange(values.shape[1])[:, None]
+    for chosen in random_draws(n, fewer, (values.shape[1], resamples), generator):
+        drawn += values[chosen, case].sum(0)
+    rest = values.sum() - drawn
+    difference = drawn / fewer - rest / (n - fewer)
+    return difference if fewer == first else -difference
