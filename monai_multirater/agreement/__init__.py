@@ -21,6 +21,7 @@ from monai_multirater.agreement.group import (
 )
 from monai_multirater.agreement.measures import MEASURES, Measure
 from monai_multirater.agreement.mixed import MixedModelResult, mixed_model
+from monai_multirater.agreement.omnibus import omnibus_tests
 from monai_multirater.agreement.orientation import (
     DuplicateFinding,
     FlipFinding,
@@ -93,6 +94,7 @@ __all__ = [
     "mann_whitney",
     "mean_pairwise_dice",
     "mixed_model",
+    "omnibus_tests",
     "pair_indices",
     "pair_overlap",
     "pair_surfaces",
