@@ -70,6 +70,43 @@ def test_columns_are_recognized_and_consensus_masks_left_out(tmp_path: Path, cap
     assert content["summary"]["rows_excluded"] == {"MV": 48, "ST": 48}
 
 
+def test_factors_with_many_levels_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = _table(tmp_path)
+    levels = {"four": 4, "five": 5, "many": 12}
+    images = [{"isic_id": f"I{k:02d}"} | {name: f"L{k % n}" for name, n in levels.items()} for k in range(12)]
+    pd.DataFrame(images).to_csv(tmp_path / "images.csv", index=False)
+    shared: dict[str, Any] = {"factor_tables": [tmp_path / "images.csv"], "permutations": 20, **QUICK}
+    with caplog.at_level(logging.INFO, "monai_multirater"):
+        usual = agreement_from_pairs(path, out=tmp_path / "usual", **shared)
+    remark = "Factor 'five' is not analysed: it has 5 levels; with more than 4 it is only if asked for by its name"
+    assert remark in caplog.text
+    assert any(text.startswith(remark) for text in usual.summary["remarks"])
+    assert {"four", "camera"} <= set(usual.tests["factor"])
+    assert not {"five", "many"} & set(usual.tests["factor"])
+    assert usual.omnibus.set_index(["factor", "level"]).loc[("four", "cases"), ["sets", "n"]].tolist() == [4, 12]
+    drawn = {name.partition(":")[0] for name in usual.dominance["comparison"]}
+    assert drawn == {"tool", "skill_level", "rater", "camera"}  # the six pairs of levels of "four" are in tests.csv
+    asked = agreement_from_pairs(path, out=tmp_path / "asked", factors=["five"], **shared)
+    assert set(asked.tests["factor"]) == {"five", "rater"}
+    assert (asked.tests["factor"] == "five").sum() == 2 * 10
+    assert not any(str(tmp_path) in text for text in asked.summary["remarks"])
+    assert asked.summary["request"]["pairs"] == "pairs.csv"
+
+
+def test_more_levels_than_can_be_compared(tmp_path: Path) -> None:
+    rows = "".join(f"c{k},a,b,0.{k + 10}\n" for k in range(25))
+    (tmp_path / "pairs.csv").write_text("case,rater_a,rater_b,dice\n" + rows)
+    (tmp_path / "cases.csv").write_text("case,site\n" + "".join(f"c{k},s{k}\n" for k in range(25)))
+    with pytest.raises(ValueError, match=r"factor 'site' cannot be analysed: it has 25 levels, more than 20"):
+        agreement_from_pairs(
+            tmp_path / "pairs.csv",
+            out=tmp_path / "out",
+            factor_tables=[tmp_path / "cases.csv"],
+            factors=["site"],
+            **QUICK,
+        )
+
+
 def test_who_is_excluded_can_be_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = _table(tmp_path)
     with caplog.at_level(logging.WARNING, "monai_multirater"):
@@ -111,6 +148,7 @@ def test_other_names_of_columns(tmp_path: Path) -> None:
         ({}, {"exclude": ["A1", "A2", "A3", "ST", "MV"]}, r"must have at least one pair of raters. Got none"),
         ({"dice_score": 1.7}, {"exclude": []}, r"dice_score must lie in \[0, 1\]. Got 1.7 in row 7"),
         ({"annotator1": None}, {"exclude": []}, r"every row must name case and raters. Got an empty cell in row 7"),
+        ({}, {"permutations": 0}, r"resamples and permutations must be at least 1. Got 20 and 0"),
         ({}, {"unit": "cm"}, r"unit must be voxels or mm. Got 'cm'"),
         ({}, {"group": "tool"}, r"group must name a factor of cases. Got 'tool'"),
     ],

@@ -24,6 +24,8 @@ class Measure:
         one_empty: value where one of the masks is empty; None where that is as the definition says.
         unit: ``""`` without a unit, or ``"length"``: voxels, or mm where the spacing is known.
         source: where it comes from.
+        symmetric: whether the order of the two raters does not matter. Where it does, means over unordered pairs are
+            of the absolute value (a measure with a sign) or of the mean of both orders (any other).
     """
 
     name: str
@@ -35,6 +37,7 @@ class Measure:
     one_empty: float | None
     unit: str = ""
     source: str = ""
+    symmetric: bool = True
 
 
 _NAN = float("nan")
@@ -68,6 +71,7 @@ OVERLAP_MEASURES = _table(
         True,
         _NAN,
         None,
+        symmetric=False,
     ),
     Measure(
         "specificity",
@@ -77,6 +81,7 @@ OVERLAP_MEASURES = _table(
         True,
         1,
         None,
+        symmetric=False,
     ),
     Measure(
         "volume_difference",
@@ -86,6 +91,7 @@ OVERLAP_MEASURES = _table(
         None,
         0,
         None,
+        symmetric=False,
     ),
 )
 SURFACE_MEASURES = _table(

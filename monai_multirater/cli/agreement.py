@@ -31,7 +31,7 @@ def agreement(
     ] = None,
     factor_key: Annotated[str | None, typer.Option(metavar="COLUMN", help="Column of --factors with the case.")] = None,
     factor: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Factor to analyse; repeat. Default: all that fit.")
+        list[str] | None, typer.Option(metavar="NAME", help="Factor to analyse; repeat. Default: all with few levels.")
     ] = None,
     group: Annotated[
         str | None, typer.Option(metavar="COLUMN[=VALUE]", help="Divide the cases, or set a value against the rest.")
@@ -60,6 +60,8 @@ def agreement(
     unit: Annotated[str, typer.Option(help="With --from-pairs: unit of distances, voxels or mm.")] = "voxels",
     pictures: Annotated[int, typer.Option(min=0, help="Draw so many of the most disputed cases.")] = 12,
     seed: Annotated[int, typer.Option(min=0, help="Seed of bootstrap and permutations.")] = 0,
+    resamples: Annotated[int, typer.Option(min=1, help="Bootstrap samples of the tests of dominance.")] = 1000,
+    permutations: Annotated[int, typer.Option(min=1, help="Permutations of each test that draws them.")] = 9999,
     jobs: Annotated[int, typer.Option(min=1, help="Processes side by side.")] = 1,
     dask: Annotated[
         str | None, typer.Option(metavar="SCHEDULER|N", help="Dask cluster instead: its address, or N workers here.")
@@ -95,6 +97,8 @@ def agreement(
             "group": group,
             "tested": test or ("dice",),
             "seed": seed,
+            "resamples": resamples,
+            "permutations": permutations,
             "report": not no_report,
             "overwrite": overwrite,
         }

@@ -11,16 +11,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from monai_multirater.agreement import factor_tests, mixed_model
+from monai_multirater.agreement import factor_tests, mixed_model, omnibus_tests
 from monai_multirater.agreement.design import fixed_design, term_values
 from monai_multirater.agreement.measures import GROUP_MEASURES, MEASURES
 from monai_multirater.agreement.pair_table import is_mask_factor, level_name
 from monai_multirater.resampling import bootstrap_cases
 from monai_multirater.studies.agreement.raters import bootstrap_weights, mean_interval, quotient
+from monai_multirater.studies.agreement.unordered import has_unordered, unordered_values
 
-__all__ = ["Analysis", "analyse", "measure_summary"]
+__all__ = ["MOST_PAIRS", "Analysis", "analyse", "drawn_comparisons", "measure_summary"]
 
-_POINTS = 101
+_POINTS = 100  # of the test of dominance
+MOST_PAIRS = 3
 _DOMINANCE = ("comparison", "measure", "value", "first", "second")
 _MIXED = ("model", "term", "estimate", "low", "high", "p")
 
@@ -30,6 +32,7 @@ class Analysis:
     """Tables of tests, cumulative distributions and mixed models, and what is to be said of them."""
 
     tests: pd.DataFrame
+    omnibus: pd.DataFrame
     dominance: pd.DataFrame
     mixed: pd.DataFrame
     remarks: tuple[str, ...]
@@ -44,20 +47,27 @@ def analyse(
     fixed: Sequence[str],
     seed: int,
     resamples: int,
+    permutations: int,
 ) -> Analysis:
     """Compare agreement by factors and fit mixed models.
 
     Args:
-        pairs: table of pairs with the columns of the factors.
+        pairs: table of pairs with the columns of the factors; values do not depend on the order of the raters.
         factors: names, of cases, raters or masks.
         group: factor of cases that also divides the comparisons of the others.
         measures: columns of values.
         fixed: fixed effects of the mixed model; one without any gives the shares of cases and raters.
-        seed, resamples: of bootstrap and permutations.
+        seed, resamples, permutations: of the tests of dominance and permutation.
     """
     if not len(pairs):
-        return Analysis(pd.DataFrame(), pd.DataFrame(columns=list(_DOMINANCE)), pd.DataFrame(columns=list(_MIXED)), ())
-    tests = factor_tests(pairs, factors=factors, group=group, measures=measures, seed=seed, resamples=resamples)
+        none = pd.DataFrame()
+        return Analysis(none, none, pd.DataFrame(columns=list(_DOMINANCE)), pd.DataFrame(columns=list(_MIXED)), ())
+    tests = factor_tests(
+        pairs, factors=factors, group=group, measures=measures, seed=seed, resamples=resamples,
+        permutations=permutations,
+    )  # fmt: skip
+    compared = tests.loc[tests["analysis"] != "same-different", ["factor", "first", "second"]].drop_duplicates()
+    several = compared["factor"].value_counts(sort=False)
     remarks: list[str] = []
     models: list[Sequence[str]] = [()]
     if terms := _independent(pairs, fixed, remarks):
@@ -66,7 +76,8 @@ def analyse(
     mixed = [table for table in tables if table is not None]
     return Analysis(
         tests,
-        _curves(pairs, tests),
+        omnibus_tests(pairs, factors=list(several.index[several > 1]), measures=measures),
+        _curves(pairs, tests, group),
         pd.concat(mixed, ignore_index=True) if mixed else pd.DataFrame(columns=list(_MIXED)),
         tuple(dict.fromkeys(remarks)),
     )
@@ -100,11 +111,10 @@ def _mixed(pairs: pd.DataFrame, measure: str, terms: Sequence[str], remarks: lis
     return found.to_table(name)
 
 
-def _curves(pairs: pd.DataFrame, tests: pd.DataFrame) -> pd.DataFrame:
-    """Cumulative distributions of both sets of every comparison over all cases."""
+def _curves(pairs: pd.DataFrame, tests: pd.DataFrame, group: str | None) -> pd.DataFrame:
+    """Cumulative distributions of both sets of the comparisons over all cases that are shown as figures."""
     parts = []
-    rows = tests[tests["stratum"] == "all"] if len(tests) else tests
-    for row in rows.to_dict("records"):
+    for row in drawn_comparisons(tests, group).to_dict("records"):
         first, second = (_values(pairs, row, mask) for mask in _sets(pairs, row))
         if not first.size or not second.size:
             continue
@@ -121,6 +131,16 @@ def _curves(pairs: pd.DataFrame, tests: pd.DataFrame) -> pd.DataFrame:
             )
         )
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(_DOMINANCE))
+
+
+def drawn_comparisons(tests: pd.DataFrame, group: str | None) -> pd.DataFrame:
+    """Rows of the group, of same against different, and of factors with two levels; over all cases."""
+    rows = tests[tests["stratum"] == "all"]
+    two_by_two = rows[["analysis", "factor", "first", "second"]].drop_duplicates()
+    counts = two_by_two.groupby(["analysis", "factor"], sort=False).size()
+    number = np.array([counts[key] for key in zip(rows["analysis"], rows["factor"], strict=True)])
+    most = np.where(rows["factor"] == group, MOST_PAIRS, 1)
+    return rows[(rows["analysis"] == "same-different").to_numpy(bool) | (number <= most)]
 
 
 def _sets(pairs: pd.DataFrame, row: Any) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -150,26 +170,29 @@ def _values(pairs: pd.DataFrame, row: Any, chosen: NDArray[np.bool_]) -> NDArray
 
 
 def _cumulative(values: NDArray[np.float64], grid: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(np.searchsorted(np.sort(values), grid, side="right") / len(values))
+    """Share of values strictly below each point, as in the test of dominance."""
+    return np.asarray(np.searchsorted(np.sort(values), grid, side="left") / len(values))
 
 
 def measure_summary(pairs: pd.DataFrame, cases: pd.DataFrame, seed: int) -> dict[str, dict[str, float]]:
     """Mean of each measure: of pairs, and of cases with a 95 % bootstrap interval over cases.
 
     Group measures have one value a case. ``mean`` is that over all pairs (of a group measure over the cases), ``low``
-    and ``high`` its interval when cases are drawn with all their pairs.
+    and ``high`` its interval when cases are drawn with all their pairs. Measures whose value depends on the order of
+    the raters are summarized without it, or not at all, see :func:`unordered
+    <monai_multirater.studies.agreement.unordered.unordered>`.
     """
     found = {}
     for name in MEASURES:
         if name in GROUP_MEASURES and name in cases:
             found[name] = {"undefined": int(cases[name].isna().sum()), **mean_interval(_floats(cases[name]), seed)}
-        elif name in pairs:
+        elif has_unordered(pairs, name):
             found[name] = _pair_summary(pairs, cases, name, seed)
     return found
 
 
 def _pair_summary(pairs: pd.DataFrame, cases: pd.DataFrame, name: str, seed: int) -> dict[str, float]:
-    values = _floats(pairs[name])
+    values = _floats(unordered_values(pairs, name))
     defined = ~np.isnan(values)
     by_case = _floats(cases[f"mean_{name}"])
     summary = {"pairs": int(defined.sum()), "undefined": int((~defined).sum())}

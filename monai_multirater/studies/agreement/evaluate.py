@@ -17,6 +17,7 @@ from monai_multirater.studies.agreement.analysis import analyse, measure_summary
 from monai_multirater.studies.agreement.factors import Factors, attach_factors, check_group, choose_factors, split_group
 from monai_multirater.studies.agreement.request import nearest
 from monai_multirater.studies.agreement.result import AgreementStudy
+from monai_multirater.studies.agreement.unordered import unordered
 
 __all__ = ["Question", "evaluate"]
 
@@ -33,7 +34,7 @@ class Question:
         factors: names to analyse; None for all that fit.
         group: factor of cases, or ``COLUMN=VALUE``.
         tested: measures of pairs.
-        seed, resamples: of bootstrap and permutations.
+        seed, resamples, permutations: of bootstrap and permutations.
         in_pairs: factors of masks whose columns the table of pairs has already.
     """
 
@@ -43,6 +44,7 @@ class Question:
     tested: tuple[str, ...]
     seed: int
     resamples: int
+    permutations: int
     in_pairs: tuple[str, ...] = ()
 
     @property
@@ -54,8 +56,13 @@ class Question:
         """Refuse what can be refused before anything is measured.
 
         Raises:
-            ValueError: an unknown factor, group or tested measure.
+            ValueError: an unknown factor, group or tested measure, or no resample.
         """
+        if self.resamples < 1 or self.permutations < 1:
+            raise ValueError(
+                f"{_FUNCTION}: resamples and permutations must be at least 1. "
+                f"Got {self.resamples} and {self.permutations}."
+            )
         for name in self.tested:
             if name not in measures or name in GROUP_MEASURES:
                 pair = [measure for measure in measures if measure not in GROUP_MEASURES]
@@ -83,7 +90,10 @@ def evaluate(
     question: Question,
     facts: Mapping[str, Any],
 ) -> AgreementStudy:
-    """Join the factors to the tables, compare, and put the study together."""
+    """Join the factors to the tables, compare, and put the study together; ``facts`` begin its summary.
+
+    Remarks among the facts are already in the log, those found here go there.
+    """
     known = question.known
     pairs, cases = attach_factors(pairs, cases, known)
     remarks = list(known.remarks)
@@ -96,17 +106,19 @@ def evaluate(
     asked = factors if question.factors else [factor for factor in factors if is_mask_factor(pairs, factor)]
     terms = [f"same_{factor}" if is_mask_factor(pairs, factor) else factor for factor in asked]
     found = analyse(
-        pairs,
+        unordered(pairs),
         factors=factors,
         group=group,
         measures=question.tested,
         fixed=[*([group] if group else []), *terms],
         seed=question.seed,
         resamples=question.resamples,
+        permutations=question.permutations,
     )
     remarks += [*left_out, *found.remarks]
     for remark in remarks:
         _logger.info("%s", remark)
+    remarks = [*facts.get("remarks", ()), *remarks]
     summary = {
         **facts,
         "cases": len(cases),
@@ -116,9 +128,11 @@ def evaluate(
         "tested": list(question.tested),
         "seed": question.seed,
         "resamples": question.resamples,
+        "permutations": question.permutations,
         "measures": measure_summary(pairs, cases, question.seed),
         "remarks": remarks,
     }
     return AgreementStudy(
-        name, unit, pairs, cases, raters, found.tests, found.dominance, found.mixed, problems, summary
-    )
+        name, unit, pairs, cases, raters, found.tests, found.dominance, found.mixed, problems, summary,
+        omnibus=found.omnibus,
+    )  # fmt: skip

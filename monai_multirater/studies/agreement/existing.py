@@ -24,6 +24,7 @@ from monai_multirater.studies.agreement.raters import by_rater, mean_with_others
 from monai_multirater.studies.agreement.request import AgreementFolder
 from monai_multirater.studies.agreement.result import AgreementStudy
 from monai_multirater.studies.agreement.tables import case_means
+from monai_multirater.studies.agreement.unordered import has_unordered
 
 __all__ = ["agreement_from_pairs"]
 
@@ -46,6 +47,7 @@ def agreement_from_pairs(
     unit: str = "voxels",
     seed: int = 0,
     resamples: int = 1000,
+    permutations: int = 9999,
     overwrite: bool = False,
     report: bool = True,
 ) -> AgreementStudy:
@@ -70,12 +72,15 @@ def agreement_from_pairs(
             for that reason. An empty sequence keeps everybody.
         factor_tables, factor_key, factors, group, tested: as in :func:`agreement_study`.
         unit: of distances, ``"voxels"`` or ``"mm"``.
-        seed, resamples: of bootstrap and permutations.
+        seed, resamples, permutations: as in :func:`agreement_study`.
         overwrite: replace what another request left in the folder, instead of refusing it.
         report: write ``report.html``.
 
     Returns:
-        What was found. Columns that only masks can give are absent.
+        What was found. Columns that only masks can give are absent. A measure whose value depends on the order of the
+        raters (sensitivity, specificity, volume difference) stays in the pairs and is not summarized: which order the
+        table has is not known. ``sensitivity_reverse`` and ``specificity_reverse``, of the exchanged raters, change
+        that.
 
     Raises:
         ValueError: a missing column, with the nearest ones there are; a value that is no number or out of range; no
@@ -94,14 +99,19 @@ def agreement_from_pairs(
     raters = sorted({*pairs["rater_a"], *pairs["rater_b"]})
     for path in factor_tables:
         known = known.merge(read_factors(Path(path), list(pairs["case"].unique()), raters, key=factor_key))
-    question = Question(known, factors, group, tuple(tested), seed, resamples, existing.mask_factors)
-    question.check([name for name in MEASURES if name in pairs])
+    question = Question(known, factors, group, tuple(tested), seed, resamples, permutations, existing.mask_factors)
+    question.check([name for name in MEASURES if has_unordered(pairs, name)])
     request = {"pairs": str(Path(table).resolve()), "excluded": sorted(existing.excluded), "unit": unit}
     folder = AgreementFolder(Path(out).resolve(), request)
     folder.open(overwrite=overwrite)
     for remark in existing.remarks:
         _logger.warning("%s", remark)
-    facts: dict[str, Any] = {"request": request, "version": __version__, "rows_excluded": dict(existing.excluded)}
+    facts: dict[str, Any] = {
+        "request": {**request, "pairs": Path(table).name},
+        "version": __version__,
+        "rows_excluded": dict(existing.excluded),
+        "remarks": existing.remarks,
+    }
     rows, problems = _rater_table(pairs, raters)
     study = evaluate(Path(table).stem, unit, pairs, _case_table(pairs), rows, problems, question, facts)
     return finish_study(study, folder.path, {"plan": question.plan(study.pairs)}, report=report)

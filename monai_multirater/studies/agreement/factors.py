@@ -14,6 +14,7 @@ from monai_multirater.agreement.measures import MEASURES
 from monai_multirater.data import Manifest
 from monai_multirater.studies.agreement.matching import Names, key_columns, read_table
 from monai_multirater.studies.agreement.request import nearest
+from monai_multirater.studies.agreement.unordered import REVERSE
 
 __all__ = [
     "Factors",
@@ -25,10 +26,11 @@ __all__ = [
     "split_group",
 ]
 
-MOST_LEVELS = 10
+MOST_LEVELS, MOST_CASE_LEVELS = 10, 4  # of factors of masks and raters, of cases, that nobody asks for
+MOST_ASKED = 20
 _RESERVED = {
     "case", "rater", "rater_a", "rater_b", "volume_a", "volume_b", "raters", "size", "min_dice", "undefined_distances",
-    *MEASURES, *(f"mean_{name}" for name in MEASURES),
+    *MEASURES, *(f"mean_{name}" for name in MEASURES), *(f"{name}{REVERSE}" for name in MEASURES),
 }  # fmt: skip
 _FUNCTION = "agreement_study"
 
@@ -104,12 +106,12 @@ def read_factors(path: Path, cases: Sequence[str], raters: Sequence[str], *, key
         table[rater_column] = [value if value in known else None for value in table[rater_column]]
     lost = int(table[keys].isna().any(axis=1).sum())
     if lost:
-        remarks.append(f"{path}: {lost} of {len(table)} rows belong to no case or rater of the study.")
+        remarks.append(f"{path.name}: {lost} of {len(table)} rows belong to no case or rater of the study.")
     table = table.dropna(subset=keys)
     columns = [column for column in table.columns if column not in keys]
     reserved = [column for column in columns if column in _RESERVED or column.endswith(("_a", "_b"))]
     if reserved:
-        remarks.append(f"{path}: left out, their names have another meaning here: {', '.join(reserved)}.")
+        remarks.append(f"{path.name}: left out, their names have another meaning here: {', '.join(reserved)}.")
     values = {name: _values(table, keys, name, path) for name in columns if name not in reserved}
     values = {name: found for name, found in values.items() if found}
     if rater_column and case_column:
@@ -193,17 +195,18 @@ def choose_factors(
 ) -> tuple[list[str], list[str]]:
     """Return the factors to analyse and remarks on those left out.
 
-    By default these are all with 2 to 10 levels; a factor of masks also needs pairs that share a level and pairs that
-    do not. One asked for by name must fit.
+    By default these are factors of masks and raters with 2 to 10 levels and factors of cases with 2 to 4, for every
+    two levels are compared; a factor of masks also needs pairs that share a level and pairs that do not. One asked for
+    by name must fit, with up to 20 levels.
 
     Raises:
-        ValueError: for an unknown factor, or one asked for that has a single level.
+        ValueError: for an unknown factor, or one asked for that has a single level or too many.
     """
     names = list(dict.fromkeys(known if asked is None else asked))
     unknown = [name for name in names if name not in known]
     if unknown:
         raise ValueError(f"{_FUNCTION}: there is no factor {unknown[0]!r}; {nearest(unknown[0], known)}.")
-    reasons = {name: _unfit(pairs, name, most=MOST_LEVELS if asked is None else None) for name in names}
+    reasons = {name: _unfit(pairs, name, asked is not None) for name in names}
     bad = {name: reason for name, reason in reasons.items() if reason}
     if asked and bad:
         name, reason = next(iter(bad.items()))
@@ -212,8 +215,10 @@ def choose_factors(
     return [name for name in names if name not in bad], remarks
 
 
-def _unfit(pairs: pd.DataFrame, name: str, most: int | None) -> str:
-    if name in pairs:
+def _unfit(pairs: pd.DataFrame, name: str, asked: bool) -> str:
+    """Why a factor is not analysed; empty if it is."""
+    of_cases = name in pairs
+    if of_cases:
         levels = _levels(pairs[name])
     else:
         a, b = pairs[f"{name}_a"], pairs[f"{name}_b"]
@@ -224,7 +229,12 @@ def _unfit(pairs: pd.DataFrame, name: str, most: int | None) -> str:
             return f"all pairs have {'the same' if same.all() else 'different'} levels"
     if len(levels) < 2:
         return f"it has one level only ({levels[0]})" if levels else "it has no values"
-    return f"it has {len(levels)} levels, more than {most}" if most and len(levels) > most else ""
+    most = MOST_ASKED if asked else MOST_CASE_LEVELS if of_cases else MOST_LEVELS
+    if len(levels) <= most:
+        return ""
+    if asked or len(levels) > MOST_ASKED:
+        return f"it has {len(levels)} levels, more than {MOST_ASKED}"
+    return f"it has {len(levels)} levels; with more than {most} it is only if asked for by its name (--factor)"
 
 
 def _levels(values: pd.Series[Any]) -> list[Any]:

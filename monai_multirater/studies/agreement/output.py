@@ -18,7 +18,7 @@ from monai_multirater.studies.records import plain
 
 __all__ = ["finish_study", "write_frame"]
 
-_TABLES = ("pairs", "cases", "raters", "tests", "dominance", "mixed", "problems")
+_TABLES = ("pairs", "cases", "raters", "tests", "omnibus", "dominance", "mixed", "problems")
 
 
 def finish_study(study: AgreementStudy, out: Path, more: Mapping[str, pd.DataFrame], *, report: bool) -> AgreementStudy:

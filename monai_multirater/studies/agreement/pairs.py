@@ -16,6 +16,7 @@ import pandas as pd
 from monai_multirater.agreement.measures import MEASURES, OVERLAP_MEASURES, SURFACE_MEASURES
 from monai_multirater.studies.agreement.matching import CASE_COLUMNS, read_table
 from monai_multirater.studies.agreement.request import nearest
+from monai_multirater.studies.agreement.unordered import REVERSE
 
 __all__ = ["ExistingPairs", "read_pairs"]
 
@@ -88,12 +89,15 @@ def read_pairs(
     measures = _measure_columns(columns, measure_columns or {}, path)
     for name, column in measures.items():
         found[name] = _numbers(table[column], name, path, remarks)
-    rest = [column for column in columns if column not in {case, *raters, *measures.values()}]
+        if (reverse := f"{column}{REVERSE}") in columns and not MEASURES[name].symmetric:
+            found[f"{name}{REVERSE}"] = _numbers(table[reverse], name, path, remarks)
+    taken = {case, *raters, *measures.values(), *(f"{column}{REVERSE}" for column in measures.values())}
+    rest = [column for column in columns if column not in taken]
     more, case_factors, mask_factors = _factor_columns(table, rest, table[case])
     used = {column for _, (_, sources) in more.items() for column in sources}
     unused = [column for column in rest if column not in used]
     if unused:
-        remarks.append(f"{path}: columns without a meaning here are left out: {', '.join(unused)}.")
+        remarks.append(f"{path.name}: columns without a meaning here are left out: {', '.join(unused)}.")
     found |= {name: values for name, (values, _) in more.items()}
     pairs = pd.DataFrame(found).reset_index(drop=True)
     return ExistingPairs(pairs, tuple(case_factors), tuple(mask_factors), tuple(remarks), excluded)
@@ -181,7 +185,7 @@ def _numbers(values: pd.Series[Any], name: str, path: Path, remarks: list[str]) 
         )
     infinite = np.isinf(numbers)
     if infinite.any():
-        remarks.append(f"{path}: {int(infinite.sum())} infinite values of {values.name} count as undefined.")
+        remarks.append(f"{path.name}: {int(infinite.sum())} infinite values of {values.name} count as undefined.")
         numbers = numbers.mask(infinite)
     low, high = _range(name)
     wrong = (numbers < low) | (numbers > high)

@@ -38,16 +38,22 @@ class AgreementStudy:
         name: of the data set.
         unit: of distances: ``"mm"`` or ``"voxels"``.
         pairs: one row per case and pair of raters: ``case``, ``rater_a``, ``rater_b``, a column per pair measure of
-            ``MEASURES``, ``volume_a``, ``volume_b``; ``<factor>_a``, ``<factor>_b`` of every factor of masks or
-            raters; ``<factor>`` of every factor of cases.
-        cases: one row per case: ``case``, ``raters`` (how many), ``mean_<measure>`` over its pairs, ``min_dice``,
-            the group measures, ``size`` (mean volume of the masks), ``undefined_distances``, ``<factor>`` of cases.
+            ``MEASURES``, in the order of (``rater_a``, ``rater_b``) where that matters; ``sensitivity_reverse``,
+            ``specificity_reverse`` of (``rater_b``, ``rater_a``); ``volume_a``, ``volume_b``; ``<factor>_a``,
+            ``<factor>_b`` of every factor of masks or raters; ``<factor>`` of every factor of cases.
+        cases: one row per case: ``case``, ``raters`` (how many), ``mean_<measure>`` over its pairs, of
+            sensitivity and specificity over both orders of each, of the volume difference without its sign;
+            ``min_dice``, the group measures, ``size`` (mean volume of the masks), ``undefined_distances``,
+            ``<factor>`` of cases.
         raters: one row per rater: ``rater``, ``cases``, ``empty_masks``, ``mean_dice`` (with each other), the human
             ceiling ``ceiling_dice``, ``ceiling_dice_low``, ``ceiling_dice_high``, ``ceiling_sensitivity``,
             ``ceiling_specificity`` (against the majority of the others), ``size_bias``, ``boundary_bias``, ``outlier``.
         tests: one row per comparison, see ``monai_multirater.agreement.Comparison``.
+        omnibus: one row per factor whose levels are compared, measure and level of analysis: the Kruskal-Wallis test of
+            all levels at once, see ``monai_multirater.agreement.omnibus_tests``.
         dominance: one row per point of a cumulative distribution: ``comparison``, ``measure``, ``value``,
-            ``first``, ``second`` (shares at or below ``value``).
+            ``first``, ``second`` (shares strictly below ``value``), at the points that the test of dominance compares.
+            Only for the group, for same against different over all cases, and for factors with two levels.
         mixed: fixed effects and variance components of the mixed model: ``model``, ``term``, ``estimate``,
             ``low``, ``high``, ``p``.
         problems: ``kind`` (``unreadable``, ``empty``, ``flipped``, ``duplicate``, ``outlier rater``, ``outlier mask``,
@@ -68,3 +74,4 @@ class AgreementStudy:
     problems: pd.DataFrame
     summary: Mapping[str, Any] = field(default_factory=dict)
     galleries: tuple[Gallery, ...] = ()
+    omnibus: pd.DataFrame = field(default_factory=pd.DataFrame)

@@ -50,6 +50,7 @@ def agreement_study(
     voxels: bool = False,
     seed: int = 0,
     resamples: int = 1000,
+    permutations: int = 9999,
     jobs: int = 1,
     dask: str | None = None,
     pictures: int = 12,
@@ -60,9 +61,9 @@ def agreement_study(
     """Measure how the raters of a data set agree, on every case and pair, and what goes with it.
 
     ``out`` gets ``pairs.csv``, ``cases.csv``, ``raters.csv``, ``ceiling.csv`` (each rater against the strict majority
-    of the others, to set beside a model's scores), ``tests.csv``, ``dominance.csv``, ``mixed.csv``, ``plan.csv``,
-    ``problems.csv``, all of it again in ``agreement.json``, ``report.html`` and ``pictures/``. The columns are those
-    of :class:`AgreementStudy`.
+    of the others, to set beside a model's scores), ``tests.csv``, ``omnibus.csv``, ``dominance.csv``, ``mixed.csv``,
+    ``plan.csv``, ``problems.csv``, all of it again in ``agreement.json``, ``report.html`` and ``pictures/``. The
+    columns are those of :class:`AgreementStudy`.
 
     Measured cases are remembered in ``out/.cases``; a case is not measured again while neither its masks nor what is
     measured has changed. The study may be killed and started again. Tables do not depend on the number of processes
@@ -79,7 +80,8 @@ def agreement_study(
         factor_tables: CSV files with factors: a column ``case``, ``rater``, or both says what a row is about. The
             manifest's own keys of cases (``diagnosis``, ``group``, others) are factors too.
         factor_key: column of these files that names the case, where it is not recognized.
-        factors: names of those to analyse; None for all with 2 to 10 levels.
+        factors: names of those to analyse, each with up to 20 levels; None for all factors of masks and raters with 2
+            to 10 levels and all of cases with 2 to 4.
         group: factor of cases by which all comparisons are divided, or ``COLUMN=VALUE`` for a value against the rest.
         measures: ``"all"``, ``"overlap"``, ``"surface"``, ``"group"`` or names of ``MEASURES``.
         tested: measures of pairs that the comparisons and mixed models look at.
@@ -90,7 +92,7 @@ def agreement_study(
             (arXiv:2508.09381) measures at 256.
         voxels: measure in voxels although all masks have a geometry; then the unit is mm.
         seed: of bootstrap and permutations.
-        resamples: of the tests of dominance.
+        resamples: of the tests of dominance, permutations: of the permutation tests.
         jobs: processes; 1 works in this one.
         dask: instead, a number of local Dask workers or the address (or scheduler file) of a Dask cluster.
         pictures: draw so many of the most disputed cases.
@@ -116,7 +118,7 @@ def agreement_study(
     if max(len(record.ratings) for record in data.cases) < 2:
         raise ValueError(f"{_FUNCTION}: some case must have two raters. Got one in each of {len(data.cases)} cases.")
     known = _factors(data, factor_tables, factor_key)
-    question = Question(known, factors, group, tuple(tested), seed, resamples)
+    question = Question(known, factors, group, tuple(tested), seed, resamples, permutations)
     question.check(request.measures)
     folder = AgreementFolder(Path(out).resolve(), request.content)
     folder.check(overwrite=overwrite)
@@ -166,7 +168,7 @@ def _study(
     ceiling = ceiling_table(against, masks, raters, question.seed)
     rows = rater_rows(pairs, masks, against, ceiling, raters)
     facts: dict[str, Any] = {
-        "request": dict(request.content),
+        "request": {**request.content, "manifest": Path(request.content["manifest"]).name},
         "version": __version__,
         "splits": list(data.splits),
         "cases_of_data_set": len(data.cases),

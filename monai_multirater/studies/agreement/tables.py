@@ -12,9 +12,10 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from monai_multirater.agreement.measures import GROUP_MEASURES, OVERLAP_MEASURES, SURFACE_MEASURES
+from monai_multirater.agreement.measures import GROUP_MEASURES, MEASURES, OVERLAP_MEASURES, SURFACE_MEASURES
 from monai_multirater.agreement.overlap import PairOverlap, pair_indices
 from monai_multirater.studies.agreement.request import AgreementRequest, Record
+from monai_multirater.studies.agreement.unordered import REVERSE, has_unordered, unordered_values
 
 __all__ = ["Masks", "case_means", "case_table", "mask_table", "pair_table"]
 
@@ -22,9 +23,14 @@ Floats = NDArray[np.float64]
 
 
 def pair_table(records: Sequence[Record], raters: Sequence[str], request: AgreementRequest) -> pd.DataFrame:
-    """One row per case and pair of raters, in the order of the records and of the raters."""
+    """One row per case and pair of raters, in the order of the records and of the raters.
+
+    ``sensitivity_reverse`` and ``specificity_reverse`` are those of (``rater_b``, ``rater_a``).
+    """
     parts = [_pairs_of(group, request) for group in _groups(records)]
-    columns = ["position", "a", "b", *request.chosen({**OVERLAP_MEASURES, **SURFACE_MEASURES}), "volume_a", "volume_b"]
+    measures = request.chosen({**OVERLAP_MEASURES, **SURFACE_MEASURES})
+    reversed_ = [f"{name}{REVERSE}" for name in measures if _has_reverse(name)]
+    columns = ["position", "a", "b", *measures, *reversed_, "volume_a", "volume_b"]
     flat = {name: np.concatenate([part[name] for part in parts]) if parts else np.empty(0) for name in columns}
     order = np.lexsort((flat["b"], flat["a"], flat["position"]))
     values = {name: array[order] for name, array in flat.items()}
@@ -61,10 +67,18 @@ def _pairs_of(group: Sequence[tuple[int, Record]], request: AgreementRequest) ->
         "volume_b": volumes[:, second].ravel(),
     }
     for name in request.chosen(OVERLAP_MEASURES):
-        columns[name] = getattr(overlap, name).numpy()[:, first, second].ravel()
+        values = getattr(overlap, name).numpy()
+        columns[name] = values[:, first, second].ravel()
+        if _has_reverse(name):
+            columns[f"{name}{REVERSE}"] = values[:, second, first].ravel()
     for name in request.chosen(SURFACE_MEASURES):
         columns[name] = np.array([record["surfaces"][name] for record in records], np.float64).ravel()
     return columns
+
+
+def _has_reverse(name: str) -> bool:
+    """Whether the value of the exchanged raters has a column of its own; it does not follow from a change of sign."""
+    return not MEASURES[name].symmetric and MEASURES[name].higher_is_better is not None
 
 
 def _volumes(records: Sequence[Record]) -> Floats:
@@ -87,11 +101,15 @@ def case_table(pairs: pd.DataFrame, records: Sequence[Record], request: Agreemen
 
 
 def case_means(pairs: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
-    """Mean of each measure over the defined pairs of a case, and the least Dice; cases in the order of the pairs."""
+    """Mean of each measure over the defined pairs of a case, and the least Dice; cases in the order of the pairs.
+
+    Measures whose value depends on the order of the raters enter as in :mod:`unordered
+    <monai_multirater.studies.agreement.unordered>`, or not at all.
+    """
     cases, index = _in_order(pairs["case"])
     table: dict[str, Any] = {"case": cases}
-    for name in measures:
-        values = pairs[name].to_numpy(np.float64)
+    for name in (name for name in measures if has_unordered(pairs, name)):
+        values = unordered_values(pairs, name).to_numpy(np.float64)
         defined = ~np.isnan(values)
         sums = np.bincount(index, weights=np.where(defined, values, 0.0), minlength=len(cases))
         with np.errstate(invalid="ignore"):
