@@ -40,12 +40,16 @@ def check_ratings(ratings: Tensor, rater_mask: Tensor | None = None, *, name: st
     if ratings.dtype == torch.bool:
         return
     for r in range(ratings.shape[dim]):
-        plane = ratings.select(dim, r)
+        plane = ratings.as_subclass(Tensor).select(dim, r)
         if rater_mask is not None:
             plane = plane[rater_mask[:, r]] if dim else plane[None][rater_mask[r : r + 1]]
-        if plane.numel() and bool(((plane < 0) | (plane > 1)).any()):
+        if not plane.numel():
+            continue
+        in_memory = plane.permute(sorted(range(plane.ndim), key=plane.stride, reverse=True))
+        least, most = torch.stack(in_memory.aminmax()).tolist()
+        if least < 0 or most > 1:
             raise ValueError(
-                f"{name} must hold only 0 and 1. Got {plane.min().item()} to {plane.max().item()} "
+                f"{name} must hold only 0 and 1. Got {least} to {most} "
                 f"for rater {r}. Use class_ratings(labels, label) for class labels."
             )
 
