@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-__all__ = ["boundary_distances", "mask_boundary", "occupied_box", "planes_box", "stack_boundaries"]
+__all__ = ["boundary_distances", "distinct_masks", "mask_boundary", "occupied_box", "planes_box", "stack_boundaries"]
 
 BoolArray = NDArray[np.bool_]
 
@@ -103,3 +103,41 @@ def stack_boundaries(stack: NDArray[np.uint8]) -> BoolArray:
         interior[:step] = 0
         step *= length
     return (mask ^ interior).view(np.bool_).reshape(stack.shape)
+
+
+def distinct_masks(
+    planes: NDArray[Any], present: NDArray[np.bool_]
+) -> tuple[tuple[int, ...], tuple[bytes, ...], NDArray[np.uint8]]:
+    """Masks of one case without repetition and without the empty one.
+
+    Args:
+        planes: integers or bool ``[R, *spatial]``, zeros and ones.
+        present: ``[R]``.
+
+    Returns:
+        Which of the distinct masks each rater has, -1 where empty or absent; their packed bits; ``[D, *box]`` of them
+        in the box of all masks, with a margin of 0 at the end of each axis.
+
+    Raises:
+        ValueError: values other than 0 and 1.
+    """
+    here = np.flatnonzero(present)
+    box = planes_box(planes, here)
+    stack = np.zeros((len(here), *(side.stop - side.start + 1 for side in box)), np.uint8)
+    for row, r in zip(stack, here, strict=True):
+        crop = planes[r][box]
+        row[tuple(slice(0, -1) for _ in box)] = crop
+        if row.size > 1 and (crop.max() > 1 or (crop.dtype.kind == "i" and crop.min() < 0)):
+            raise ValueError(
+                f"pair_surfaces: ratings must hold only 0 and 1. Got {crop.min()} to {crop.max()} for rater {r}."
+            )
+    groups = [-1] * len(planes)
+    found: dict[bytes, int] = {}
+    packed = np.packbits(stack.reshape(len(here), -1), axis=1)
+    kept = []
+    for k in np.flatnonzero(packed.any(axis=1)):
+        key = packed[k].tobytes()
+        if key not in found:
+            kept.append(k)
+        groups[here[k]] = found.setdefault(key, len(found))
+    return tuple(groups), tuple(found), stack if len(kept) == len(stack) else stack[kept]

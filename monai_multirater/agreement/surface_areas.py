@@ -69,14 +69,19 @@ class SurfaceAreas:
         return float(squared[order[min(int(np.searchsorted(held, share)), len(order) - 1)]])
 
 
-def surface_areas(masks: NDArray[np.uint8], spacing: Sequence[float]) -> SurfaceAreas:
-    """Surface points of masks ``[D, *spatial]``, none of them empty, whose last entry along each axis is 0."""
+def surface_areas(
+    masks: NDArray[np.uint8], spacing: Sequence[float], pairs: Sequence[tuple[int, int]] | None = None
+) -> SurfaceAreas:
+    """Surface points of masks ``[D, *spatial]``, none of them empty, whose last entry along each axis is 0.
+
+    ``pairs`` (a, b), a < b, are those whose distances are wanted; by default all.
+    """
     table = neighborhood_areas(spacing)
     codes = _codes(masks)
     surfaces = (codes != 0) & (codes != len(table) - 1)
     points = surface_points(surfaces)
     areas = tuple(table[code.ravel()[own]] for code, own in zip(codes, points, strict=True))
-    return SurfaceAreas(areas, surface_distances(surfaces, points, spacing), spacing[-1])
+    return SurfaceAreas(areas, surface_distances(surfaces, points, spacing, pairs), spacing[-1])
 
 
 def neighborhood_areas(spacing: Sequence[float]) -> FloatArray:

@@ -44,50 +44,89 @@ def surface_points(surfaces: BoolArray) -> list[NDArray[np.intp]]:
 
 
 def surface_distances(
-    surfaces: BoolArray, points: Sequence[NDArray[np.intp]], spacing: Sequence[float]
+    surfaces: BoolArray,
+    points: Sequence[NDArray[np.intp]],
+    spacing: Sequence[float],
+    pairs: Sequence[tuple[int, int]] | None = None,
 ) -> SquaredDistances:
-    """Squared distances from every point of surface a to the nearest point of surface b, for all ordered pairs.
+    """Squared distances from every point of surface a to the nearest point of surface b, in both directions.
 
     Args:
         surfaces: bool ``[D, *spatial]``, C-contiguous, none of them empty.
         points: of each of them, see :func:`surface_points`.
         spacing: distance of neighbors along each axis.
+        pairs: (a, b), a < b, that are wanted; by default all.
 
     Returns:
-        For each (a, b), a != b, an array in the order of ``points[a]``, in units of ``spacing[-1] ** 2``: integers,
-        held exactly, where the spacing is the same along all axes. A point of both surfaces is at distance 0 exactly.
-        Otherwise relative errors are below 1e-6.
+        For each (a, b) and (b, a) an array in the order of ``points[a]``, ``points[b]``, in units of
+        ``spacing[-1] ** 2``: integers, held exactly, where the spacing is the same along all axes. A point of both
+        surfaces is at distance 0 exactly. Otherwise relative errors are below 1e-6.
     """
-    if len(surfaces) < 2:
+    wanted = list(itertools.combinations(range(len(surfaces)), 2)) if pairs is None else sorted(pairs)
+    if not wanted:
         return {}
-    sizes = [len(own) for own in points]
-    entries = (sum(sizes) ** 2 - sum(size**2 for size in sizes)) // 2
     relative = np.asarray(spacing, dtype=np.float64) / spacing[-1]
-    if entries <= _TRANSFORM_COST * surfaces.size:
-        return _by_product(surfaces, points, relative)
-    return _by_transform(surfaces, points, relative)
+    transformed = _transformed(list(map(len, points)), wanted, math.prod(surfaces.shape[1:]))
+    products = [(a, b) for a, b in wanted if not {a, b} <= transformed]
+    found = _by_product(surfaces, points, relative, products) if products else {}
+    for b in transformed:
+        squared = _transform(surfaces[b], relative).ravel()
+        for pair in wanted:
+            if b in pair and set(pair) <= transformed:
+                a = sum(pair) - b
+                found[a, b] = squared[points[a]]
+    return found
+
+
+def _transformed(sizes: Sequence[int], pairs: Sequence[tuple[int, int]], voxels: int) -> set[int]:
+    """Surfaces that get a transform; pairs in which one gets none go by a product of matrices."""
+    entries = {(a, b): sizes[a] * sizes[b] for a, b in pairs}
+    transform = _TRANSFORM_COST * voxels
+    chosen = {surface for pair in pairs for surface in pair}
+    if sum(entries.values()) <= transform * len(chosen):
+        return set()
+    for surface in sorted(chosen, key=lambda surface: sizes[surface]):
+        if sum(n for pair, n in entries.items() if surface in pair and set(pair) <= chosen) <= transform:
+            chosen.discard(surface)
+    return {surface for pair in pairs if set(pair) <= chosen for surface in pair}
 
 
 def _by_product(
-    surfaces: BoolArray, points: Sequence[NDArray[np.intp]], relative: NDArray[np.float64]
+    surfaces: BoolArray,
+    points: Sequence[NDArray[np.intp]],
+    relative: NDArray[np.float64],
+    pairs: Sequence[tuple[int, int]],
 ) -> SquaredDistances:
-    """Smallest entries along rows and columns of the matrix of squared distances of each surface to all later ones."""
+    """Smallest entries along rows and columns of the matrix of squared distances of each surface to later ones."""
     exact = bool((relative == 1).all())
     left, right = _factors(points, surfaces.shape[1:], relative, exact)
     buffer = left.new_empty(max(_BLOCK, len(left)))
     ends = list(itertools.accumulate(map(len, points), initial=0))
     found: SquaredDistances = {}
-    for a in range(len(surfaces) - 1):
-        start = ends[a + 1]
-        own, others = left[ends[a] : start], right[:, start:]
-        rows, columns = _smallest(own, others, [end - start for end in ends[a + 1 :]], buffer)
-        for k, b in enumerate(range(a + 1, len(surfaces))):
+    for a, first, last in _runs(pairs):
+        start = ends[first]
+        others = right[:, start : ends[last + 1]]
+        rows, columns = _smallest(
+            left[ends[a] : ends[a + 1]], others, [end - start for end in ends[first : last + 2]], buffer
+        )
+        for k, b in enumerate(range(first, last + 1)):
             found[a, b] = rows[:, k]
             found[b, a] = columns[ends[b] - start : ends[b + 1] - start]
     if not exact:  # rounding must not move what coincides; everything else is at least one voxel away
         for (a, b), squared in found.items():
             squared[surfaces[b].ravel()[points[a]]] = 0
     return found
+
+
+def _runs(pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int, int]]:
+    """Sorted pairs as (a, first b, last b): runs of consecutive surfaces."""
+    runs: list[tuple[int, int, int]] = []
+    for a, b in pairs:
+        if runs and runs[-1][0] == a and runs[-1][2] == b - 1:
+            runs[-1] = (a, runs[-1][1], b)
+        else:
+            runs.append((a, b, b))
+    return runs
 
 
 def _factors(
@@ -123,19 +162,6 @@ def _smallest(
         columns.append(block.view(bits).min(axis=0))
     kind = block.dtype
     return np.concatenate(rows).view(kind), np.min(columns, axis=0).view(kind)
-
-
-def _by_transform(
-    surfaces: BoolArray, points: Sequence[NDArray[np.intp]], relative: NDArray[np.float64]
-) -> SquaredDistances:
-    """One Euclidean distance transform per surface, read at the points of the others."""
-    found: SquaredDistances = {}
-    for b, surface in enumerate(surfaces):
-        squared = _transform(surface, relative).ravel()
-        for a, own in enumerate(points):
-            if a != b:
-                found[a, b] = squared[own]
-    return found
 
 
 def _transform(surface: BoolArray, relative: NDArray[np.float64]) -> NDArray[Any]:
