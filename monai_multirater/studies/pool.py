@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["Outcome", "check_workers", "run_here", "run_in_processes", "run_on_dask", "run_tasks"]
+__all__ = ["Outcome", "check_workers", "one_thread", "run_here", "run_in_processes", "run_on_dask", "run_tasks"]
 
 ATTEMPTS = 2
 _DASK = {
@@ -68,6 +68,17 @@ def run_tasks(function: Function, tasks: Sequence[Any], jobs: int, dask: str | N
     if dask is not None:
         return run_on_dask(function, tasks, dask)
     return run_here(function, tasks) if jobs == 1 else run_in_processes(function, tasks, jobs)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One torch thread: work on small masks is slower with several, which wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def run_here(function: Function, tasks: Sequence[Any]) -> Iterator[Outcome]:

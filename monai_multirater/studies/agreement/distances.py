@@ -6,17 +6,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from monai_multirater.agreement import detect_flips, rater_performance
+from monai_multirater.agreement import detect_flips
 from monai_multirater.agreement.measures import SURFACE_MEASURES
 from monai_multirater.agreement.overlap import upper_pairs
-from monai_multirater.agreement.surface import PairSurfaces, pair_surfaces
+from monai_multirater.agreement.surface import PairSurfaces
+from monai_multirater.agreement.surface_majority import MajoritySurfaces, case_surfaces
+from monai_multirater.agreement.surface_readings import SurfaceReadings
 from monai_multirater.studies.agreement.request import AgreementRequest, Record
 from monai_multirater.studies.records import plain
 from monai_multirater.studies.stacks import MaskStack, Stopwatch
-from monai_multirater.votes import count_votes
 
 __all__ = ["CEILING_DISTANCES", "measure_details"]
 
@@ -32,15 +32,14 @@ def measure_details(
     if len(record["raters"]) < 2:
         return found
     if request.surfaces:
-        surfaces = pair_surfaces(stack.planes, None, spacing=spacing)
+        surfaces, others = case_surfaces(stack.planes, spacing=spacing)
         found["surfaces"] = _pairs(surfaces, request)
         found["undefined"] = int(surfaces.undefined)
         watch.lap("surfaces")
-        found["ceiling"] = _ceiling(stack.planes, spacing, request, found["surfaces"])
-        seen = rater_performance(stack.planes, None, spacing=spacing)
+        found["ceiling"] = _ceiling(others, request)
         found["boundary"] = {
-            "bias": plain(seen.boundary_bias.tolist()),
-            "distance": plain(seen.boundary_distance.tolist()),
+            "bias": plain(others.boundary_bias().tolist()),
+            "distance": plain(others.boundary_distance().tolist()),
         }
     if _may_be_flipped(record):
         found["flips"] = [
@@ -57,7 +56,7 @@ def measure_details(
     return found
 
 
-def _value(surfaces: PairSurfaces, name: str, request: AgreementRequest) -> Tensor:
+def _value(surfaces: SurfaceReadings, name: str, request: AgreementRequest) -> Tensor:
     if name == "hausdorff":
         return surfaces.hausdorff()
     if name == "hausdorff95":
@@ -72,24 +71,10 @@ def _pairs(surfaces: PairSurfaces, request: AgreementRequest) -> dict[str, Any]:
     return {name: plain(upper_pairs(_value(surfaces, name, request)).tolist()) for name in names}
 
 
-def _ceiling(
-    planes: Tensor, spacing: tuple[float, ...] | None, request: AgreementRequest, pairs: dict[str, Any]
-) -> dict[str, Any]:
+def _ceiling(others: MajoritySurfaces, request: AgreementRequest) -> dict[str, Any]:
     """Distances of each rater to the strict majority of the others, as a model's to the raters' majority."""
     names = [name for name in CEILING_DISTANCES if name in request.measures]
-    raters = len(planes)
-    if not names or raters < 2:
-        return {}
-    if raters == 2:
-        return {name: 2 * pairs[name] for name in names}
-    votes = count_votes(planes)
-    found: dict[str, list[Any]] = {name: [] for name in names}
-    for mask in planes:
-        majority = (2 * (votes - mask).to(torch.int16) > raters - 1).to(torch.uint8)
-        surfaces = pair_surfaces(torch.stack([mask, majority]), None, spacing=spacing)
-        for name in names:
-            found[name].append(plain(float(_value(surfaces, name, request)[0, 1])))
-    return found
+    return {name: plain(_value(others, name, request).tolist()) for name in names}
 
 
 def _may_be_flipped(record: Record) -> bool:

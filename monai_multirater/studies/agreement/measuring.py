@@ -19,6 +19,7 @@ from monai_multirater.data import ImageData, ReadError, read_mask
 from monai_multirater.studies.agreement.counting import count_case
 from monai_multirater.studies.agreement.distances import measure_details
 from monai_multirater.studies.agreement.request import AgreementFolder, AgreementRequest, Record
+from monai_multirater.studies.pool import one_thread
 from monai_multirater.studies.records import stats
 from monai_multirater.studies.stacks import MaskStack, Mismatch, Stopwatch, stack_masks
 
@@ -69,18 +70,21 @@ def measure_chunk(task: ChunkTask) -> tuple[list[Record], dict[str, float]]:
         OSError: if results cannot be written.
     """
     watch = Stopwatch()
-    records: list[Record] = []
-    for case in task.cases:
-        record, stack, spacing = _read_case(case, task.request)
-        watch.lap("reading")
-        if stack is not None:
-            record |= count_case(stack.planes, task.request)
-            watch.lap("overlap")
-            record |= measure_details(record, stack, spacing, task.request, watch)
-        records.append(record)
+    with one_thread():
+        records = [_measure(case, task.request, watch) for case in task.cases]
     task.folder.write(records)
     watch.lap("writing")
     return records, watch.seconds
+
+
+def _measure(case: CaseTask, request: AgreementRequest, watch: Stopwatch) -> Record:
+    record, stack, spacing = _read_case(case, request)
+    watch.lap("reading")
+    if stack is not None:
+        record |= count_case(stack.planes, request)
+        watch.lap("overlap")
+        record |= measure_details(record, stack, spacing, request, watch)
+    return record
 
 
 Read = tuple[Record, MaskStack | None, tuple[float, ...] | None]
