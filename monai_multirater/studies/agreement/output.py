@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,7 +18,7 @@ from monai_multirater.studies.agreement.report import write_agreement_report
 from monai_multirater.studies.agreement.result import AgreementStudy
 from monai_multirater.studies.records import plain
 
-__all__ = ["finish_study", "write_frame"]
+__all__ = ["finish_study"]
 
 _TABLES = ("pairs", "cases", "raters", "tests", "omnibus", "dominance", "mixed", "problems")
 
@@ -36,13 +38,13 @@ def finish_study(study: AgreementStudy, out: Path, more: Mapping[str, pd.DataFra
     rows = {name: plain(table.to_dict("records")) for name, table in more.items()}
     summary = {**study.summary, **rows, "files": names + pictures}
     study = replace(study, summary=summary)
-    for name, table in tables.items():
-        write_frame(out / f"{name}.csv", table)
+    columns = {name: _columns(table) for name, table in tables.items()}
+    for name in tables:
+        _write_columns(out / f"{name}.csv", columns[name])
     galleries = [{"case": g.case, "picture": g.picture.relative_to(out).as_posix(), "text": g.text}
                  for g in study.galleries]  # fmt: skip
     content = {"name": study.name, "unit": study.unit, "summary": summary, "galleries": galleries}
-    content["tables"] = {name: _columns(table) for name, table in tables.items()}
-    text = json.dumps(plain(content), ensure_ascii=False) + "\n"
+    text = json.dumps({**plain(content), "tables": columns}, ensure_ascii=False) + "\n"
     write_atomically(out / "agreement.json", lambda path: Path(path).write_text(text, encoding="utf-8"))
     if report:
         write_agreement_report(study, out / "report.html")
@@ -51,12 +53,21 @@ def finish_study(study: AgreementStudy, out: Path, more: Mapping[str, pd.DataFra
     return study
 
 
-def write_frame(path: Path, table: pd.DataFrame) -> Path:
+def _write_columns(path: Path, columns: Mapping[str, list[Any]]) -> Path:
     """Write a table as CSV in full precision; it appears under its name complete or not at all."""
-    text = table.to_csv(index=False, lineterminator="\n")
-    return write_atomically(path, lambda name: Path(name).write_text(text, encoding="utf-8"))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    return write_atomically(path, lambda name: Path(name).write_text(text.getvalue(), encoding="utf-8"))
 
 
 def _columns(table: pd.DataFrame) -> dict[str, list[Any]]:
     """Values by column; missing ones are None."""
-    return {str(name): table[name].astype(object).where(table[name].notna(), None).tolist() for name in table}
+    found: dict[str, list[Any]] = {}
+    for name, column in table.items():
+        values, missing = column.tolist(), column.isna().to_numpy()
+        if missing.any():
+            values = [None if gone else value for value, gone in zip(values, missing.tolist(), strict=True)]
+        found[str(name)] = values
+    return found
