@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import posixpath
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PureWindowsPath
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def path_problem(relative: str) -> str:
     """Why a path may not stand in a manifest; an empty string when it may."""
     if not relative or "\0" in relative:
         return "is not a path"
-    if PurePosixPath(relative).is_absolute() or PureWindowsPath(relative).anchor or PureWindowsPath(relative).drive:
+    if relative[0] in "/\\" or (":" in relative and PureWindowsPath(relative).anchor):
         return "is absolute; paths are relative to the manifest's folder"
     if "\\" in relative:
         return "contains a backslash; use '/'"

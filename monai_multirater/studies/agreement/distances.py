@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from monai_multirater.agreement import detect_flips
@@ -79,6 +78,7 @@ def _ceiling(others: MajoritySurfaces, request: AgreementRequest) -> dict[str, A
 
 def _may_be_flipped(record: Record) -> bool:
     """Whether the Dice of a rater with the others' majority is low enough for a search."""
-    tp, fp, fn, _ = np.array(record["cells"]).T
-    total = 2 * tp + fp + fn
-    return bool(((2 * tp < _FLIP_DICE * total) & (np.minimum(tp + fp, tp + fn) >= _FLIP_VOXELS)).any())
+    return any(
+        2 * tp < _FLIP_DICE * (2 * tp + fp + fn) and min(tp + fp, tp + fn) >= _FLIP_VOXELS
+        for tp, fp, fn, _ in record["cells"]
+    )

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from monai_multirater.agreement.measures import GROUP_MEASURES, MEASURES, OVERLAP_MEASURES, SURFACE_MEASURES
 from monai_multirater.data import Manifest
-from monai_multirater.data.readers import NUMPY_SUFFIXES, PILLOW_SUFFIXES, file_suffix
+from monai_multirater.data.readers import NUMPY_SUFFIXES, PILLOW_SUFFIXES
 from monai_multirater.data.writers import write_atomically
 from monai_multirater.studies.records import RequestFolder
 
@@ -77,8 +77,8 @@ class AgreementRequest:
         if not tolerance >= 0 or not math.isfinite(tolerance):
             raise ValueError(f"{_FUNCTION}: tolerance must be a length of at least 0. Got {tolerance}.")
         names, grid = _measures(measures), _grid(size)
-        masks = {file_suffix(mask) for record in data.cases for mask in record.ratings.values()}
-        flat = voxels or not masks.isdisjoint({*PILLOW_SUFFIXES, *NUMPY_SUFFIXES})
+        masks = (mask for record in data.cases for mask in record.ratings.values())
+        flat = voxels or any(mask.lower().endswith((*PILLOW_SUFFIXES, *NUMPY_SUFFIXES)) for mask in masks)
         unit = "voxels" if flat else "mm"
         content = {
             "manifest": str(path.resolve()),
