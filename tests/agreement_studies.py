@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from monai_multirater.agreement import factor_tests, plan_study, stochastic_dominance
+from monai_multirater.agreement import factor_tests, omnibus_tests, plan_study, stochastic_dominance
 from monai_multirater.studies.agreement.result import AgreementStudy, Gallery
 
 AWKWARD = '<b onclick="x">O\'Brien & Söhne</b> $x_1$ {{ 7*7 }} 医師'
@@ -50,7 +50,7 @@ def full_study(folder: Path, *, cases: int = 60, seed: int = 0) -> AgreementStud
         dominance=_dominance(pairs), mixed=_mixed(), problems=problems,
         summary={
             "plan": plan, "remarks": ["Nothing was left out."], "request": request, "version": "0.1.0",
-            "command": "monai-multirater agreement skin.json --out study",
+            "group_column": "malignant",
         },
         galleries=_galleries(folder, table),
     )  # fmt: skip
@@ -90,7 +90,7 @@ def awkward_study(folder: Path, *, seed: int = 3) -> AgreementStudy:
     return AgreementStudy(
         name=AWKWARD, unit="voxels", pairs=pairs, cases=table, raters=described, tests=tests, dominance=pd.DataFrame(),
         mixed=_mixed().assign(term=AWKWARD, p=np.nan), problems=problems,
-        summary={"command": ["monai-multirater", "agreement", AWKWARD], "request": {AWKWARD: [1, None]}},
+        summary={"remarks": ["A remark.", f"On {AWKWARD}."], "request": {AWKWARD: [1, None]}},
         galleries=(missing,),
     )  # fmt: skip
 
@@ -102,6 +102,26 @@ def one_group_study() -> AgreementStudy:
     return AgreementStudy(
         name="One case", unit="voxels", pairs=pairs, cases=table, raters=_raters(_plain(2), pairs, 4), tests=values,
         dominance=pd.DataFrame(), mixed=pd.DataFrame(), problems=pd.DataFrame(columns=PROBLEM_COLUMNS),
+    )  # fmt: skip
+
+
+def many_factors_study(*, seed: int = 10) -> AgreementStudy:
+    """Skills with five levels, a group, and four factors of cases of which one goes with agreement."""
+    raters = _plain(10).assign(skill=[f"S{i % 5}" for i in range(10)])
+    pairs, table = _measured(raters, cases=60, present=4, seed=seed)
+    generator = np.random.default_rng(seed)
+    names = {"site": ["arm", "leg", "back", "head"], "sex": ["f", "m"], "device": ["D1", "D2"], "year": [1, 2, 3]}
+    for name, levels in names.items():
+        values = dict(zip(table["case"], generator.choice(levels, len(table)), strict=True))
+        pairs[name], table[name] = pairs["case"].map(values), table["case"].map(values)
+    pairs.loc[pairs["site"] == "leg", "dice"] /= 2
+    factors = ["skill", *names]
+    tests = factor_tests(pairs, factors=factors, group="malignant", resamples=50, permutations=99)
+    drawn = pd.concat([_dominance(pairs), _dominance(pairs).assign(comparison="sex: f and m, pairs")])
+    return AgreementStudy(
+        name="Many factors", unit="voxels", pairs=pairs, cases=table, raters=_raters(raters, pairs, seed), tests=tests,
+        dominance=drawn, mixed=pd.DataFrame(), problems=pd.DataFrame(columns=PROBLEM_COLUMNS),
+        summary={"group_column": "malignant"}, omnibus=omnibus_tests(pairs, factors=["skill", "site", "year"]),
     )  # fmt: skip
 
 
@@ -138,7 +158,8 @@ def _values(dice: float, generator: np.random.Generator) -> dict[str, float]:
     undefined = dice == 0
     return {
         "dice": dice, "iou": dice / (2 - dice), "kappa": dice - 0.02, "sensitivity": min(1.0, dice + 0.03),
-        "specificity": 0.99, "volume_difference": float(generator.normal(0, 0.2)),
+        "sensitivity_reverse": max(0.0, dice - 0.05), "specificity": 0.99, "specificity_reverse": 0.98,
+        "volume_difference": float(generator.normal(0, 0.2)),
         "hausdorff": np.nan if undefined else 2 * distance, "hausdorff95": np.nan if undefined else 1.5 * distance,
         "assd": np.nan if undefined else 0.4 * distance, "surface_dice": min(1.0, 0.9 * dice + 0.1),
         "volume_a": 100.0, "volume_b": 110.0,

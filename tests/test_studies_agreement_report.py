@@ -24,11 +24,13 @@ from scipy import stats
 from monai_multirater.agreement.measures import MEASURES
 from monai_multirater.studies.agreement import AgreementStudy, write_agreement_report
 from monai_multirater.studies.agreement.figure_cases import size_chart
-from monai_multirater.studies.agreement.report_parts import interval, number, p_value, share
+from monai_multirater.studies.agreement.figures import cumulative_chart
+from monai_multirater.studies.agreement.report_parts import breakable, interval, number, p_value, share
+from monai_multirater.studies.agreement.report_reading import comparison_sentences, strata_sentence
 from monai_multirater.studies.agreement.report_values import spread, student_interval
 
-VOID = {"meta", "link", "img", "br", "hr", "input", "path", "use", "rect"}
-KINDS = ("full", "pairs", "awkward", "one")
+VOID = {"meta", "link", "img", "br", "hr", "input", "path", "use", "rect", "wbr"}
+KINDS = ("full", "pairs", "awkward", "one", "many")
 AXE_RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]
 
 
@@ -102,6 +104,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, AgreementStudy]:
         "pairs": studies.pair_table_study(),
         "awkward": studies.awkward_study(folder),
         "one": studies.one_group_study(),
+        "many": studies.many_factors_study(),
     }
 
 
@@ -239,6 +242,8 @@ def test_special_characters_are_text(pages: dict[str, Page]) -> None:
     assert "49" not in page.all("h1")[0].text
     assert any(studies.AWKWARD in e.text for e in page.all("th"))
     assert any("$x_1$" in e.text for e in page.all("code"))
+    remarks = [e.text for e in page.all("dd") if e.parent.text.startswith("Remarks")]
+    assert remarks == ["A remark.", f"On {studies.AWKWARD}."]
     labels = [e.text for e in page.all("text") if e.within("svg")]
     assert any(text.startswith("<b oncli") for text in labels)
 
@@ -246,7 +251,7 @@ def test_special_characters_are_text(pages: dict[str, Page]) -> None:
 def test_missing_values_are_said_to_be_undefined(pages: dict[str, Page], made: dict[str, AgreementStudy]) -> None:
     rows = {row[0].split(" of ")[0]: row for row in pages["awkward"].cells("table-measures")}
     undefined = int(made["awkward"].pairs["dice"].isna().sum())
-    assert rows["Dice coefficient"][3] == str(undefined)
+    assert rows["Dice coefficient"][8] == str(undefined)
     assert "Cohen's kappa" not in rows  # no value is defined
     assert "not defined" in pages["awkward"].cells("table-raters")[0][4]
     assert "missing" in pages["awkward"].by_id("picture-0").text
@@ -256,8 +261,8 @@ def test_numbers_of_the_table_are_those_of_numpy(pages: dict[str, Page], made: d
     values = made["full"].pairs["dice"].to_numpy()
     row = pages["full"].cells("table-measures")[0]
     quartiles = np.quantile(values, [0.25, 0.5, 0.75])
-    expected = [1, len(values), 0, values.mean(), values.std(ddof=1), *quartiles]
-    shown = [float(cell.replace(",", "")) for cell in (*row[1:5], *row[6:])]
+    expected = [values.mean(), quartiles[1], quartiles[0], quartiles[2], values.std(ddof=1), len(values), 0, 1]
+    shown = [float(cell.replace(",", "")) for cell in (row[1], *row[3:])]
     np.testing.assert_allclose(shown, expected, atol=5e-4)
 
 
@@ -332,7 +337,7 @@ def test_interaction_is_drawn_side_by_side(pages: dict[str, Page], made: dict[st
         (0.001, 0.8, "“not malignant” dominates “malignant”"),
         (0.8, 0.001, "“malignant” dominates “not malignant”"),
         (0.001, 0.001, "the distributions cross"),
-        (0.5, 0.5, "The data reject neither direction"),
+        (0.5, 0.5, "By pairs, the data reject neither direction"),
     ],
 )
 def test_dominance_is_said_in_words(
@@ -343,6 +348,122 @@ def test_dominance_is_said_in_words(
     poor = replace(made["pairs"], tests=tests)
     text = Page(write_agreement_report(poor, tmp_path / "r.html").read_text(encoding="utf-8")).by_id("main").text
     assert words in " ".join(text.split())
+
+
+def _row(level: str, **change: object) -> dict[str, object]:
+    """A comparison by pairs or cases: the first set lower, beyond chance."""
+    row = {"analysis": "same-different", "factor": "tool", "stratum": "all cases", "measure": "dice", "level": level,
+           "first": "same", "second": "different", "n_first": 40, "n_second": 60, "mean_first": 0.7,
+           "mean_second": 0.75, "cohens_d": -0.3, "p_holm": 0.01, "p_mann_whitney": 0.001, "cases_both": 30,
+           "difference_within": -0.04, "p_within": 0.01}  # fmt: skip
+    return row | change
+
+
+@pytest.mark.parametrize(
+    ("pairs", "cases", "words"),
+    [
+        ({}, {}, "the same way as over all cases"),
+        ({"p_holm": 0.9}, {}, "so rather rely on the cases: “same” is lower."),
+        ({}, {"p_holm": 0.9}, "so rather rely on the cases: no difference beyond chance."),
+        ({}, {"mean_first": 0.8}, "so rather rely on the cases: “same” is higher."),
+        ({"difference_within": 0.09}, {}, "“same” is higher by 0.090 (p = 0.010): the other way around than"),
+        ({"p_within": 0.4}, {}, "no difference beyond chance there. The overall difference may come from which cases"),
+        ({"p_holm": 0.4}, {"p_holm": 0.4}, "a difference that does not show over all cases"),
+        ({"cases_both": 3}, {}, "Within the 3 cases that have both kinds of pairs, “same” is lower by 0.040"),
+        ({"cases_both": 3}, {}, "so few cases do not tell much"),
+        ({"p_holm": 0.4, "p_within": 0.4}, {"p_holm": 0.4}, "lower by 0.040 (p = 0.400)."),
+        ({"cohens_d": np.nan}, {"cohens_d": np.nan}, "There are too few values of Dice for a comparison."),
+    ],
+)
+def test_a_comparison_is_said_in_words(pairs: dict[str, object], cases: dict[str, object], words: str) -> None:
+    rows = [_row("cases", **cases), _row("pairs", **pairs)]
+    text = " ".join(sentence.striptags() for sentence in comparison_sentences(rows))
+    assert words in text
+    assert ("do not say the same" in text) == ("rather rely on the cases" in words)
+
+
+def test_strata_say_where_the_effect_is() -> None:
+    rows = [
+        _row("pairs", stratum="malignant", mean_first=0.806, mean_second=0.71, difference_within=0.194, p_within=2e-4),
+        _row("pairs", stratum="not malignant", mean_first=0.761, mean_second=0.808, p_within=0.138),
+    ]
+    (text,) = (sentence.striptags() for sentence in strata_sentence(rows))
+    assert "It turns around between groups of cases" in text
+    assert "malignant 0.806 against 0.710" in text
+    assert "not malignant 0.761 against 0.808" in text
+    assert "+0.194 (malignant, p < 0.001, 30 cases)" in text
+    assert text.endswith("beyond chance only in malignant.")
+
+
+def test_a_factor_with_many_levels_has_one_part(pages: dict[str, Page], made: dict[str, AgreementStudy]) -> None:
+    page, study = pages["many"], made["many"]
+    assert len([e for e in page.all("h3") if "skill" in e.text]) == 2  # same or different; within its levels
+    rows = page.cells("heat-factors-2")
+    assert [row[0] for row in rows] == [f"S{i}" for i in range(5)]
+    pairs = study.pairs
+    mixed = pairs[((pairs["skill_a"] == "S0") & (pairs["skill_b"] == "S3"))
+                  | ((pairs["skill_a"] == "S3") & (pairs["skill_b"] == "S0"))]["dice"]  # fmt: skip
+    assert rows[0][4] == rows[3][1] == f"{mixed.mean():.2f}{len(mixed)} pairs"
+    assert len(page.cells("table-factors-2")) == 2 * 10
+    assert "the 5 levels have Kruskal-Wallis H" in page.by_id("main").text
+    figures = [e.attributes["id"] for e in page.all("figure") if "cumulative" in e.text]
+    assert len(figures) == 1  # of the group; sex does not go with agreement, the others have several levels
+
+
+def test_factors_of_cases_without_a_difference_are_in_one_table(
+    pages: dict[str, Page], made: dict[str, AgreementStudy]
+) -> None:
+    rows = {row[0]: row for row in pages["many"].cells("table-overview")}
+    assert list(rows) == ["malignant", "site", "sex", "device", "year"]
+    headings = [e.text for e in pages["many"].all("h3")]
+    assert {"malignant and not malignant", "site"} <= set(headings)
+    assert not any(name in heading for name in ("sex", "device", "year") for heading in headings)
+    means = made["many"].pairs.groupby(["site", "case"])["dice"].mean().groupby("site").mean()
+    assert rows["site"][1] == f"{means.min():.3f} to {means.max():.3f}"
+    leg = next(row for row in pages["many"].cells("table-groups-3-means") if row[0] == "leg")
+    assert leg[1] == f"{means['leg']:.3f}"
+
+
+def test_the_group_comes_first_and_then_the_largest_effect_of_something_shared(
+    pages: dict[str, Page], made: dict[str, AgreementStudy]
+) -> None:
+    for kind in ("full", "many"):
+        items = [" ".join(e.text.split()) for e in pages[kind].all("li") if e.parent.attributes.get("class")]
+        assert items[0].startswith("malignant: mean Dice by pairs")
+        assert items[1].startswith("Same or different ")
+        row = made[kind].tests.iloc[1]
+        assert (row["level"], row["factor"]) == ("cases", "malignant")
+        assert f"by cases {row['mean_first']:.3f} and {row['mean_second']:.3f}" in items[0]
+
+
+def test_the_order_of_raters_does_not_matter(pages: dict[str, Page], made: dict[str, AgreementStudy]) -> None:
+    pairs = made["full"].pairs
+    rows = {row[0].split(" (")[0]: row for row in pages["full"].cells("table-measures")}
+    both = (pairs["sensitivity"] + pairs["sensitivity_reverse"]) / 2
+    assert rows["Sensitivity"][1] == f"{both.mean():.3f}"
+    assert rows["Volume difference"][1] == f"{pairs['volume_difference'].abs().mean():.3f}"
+    text = pages["full"].by_id("def-volume_difference").text
+    assert "do not depend on the order of the raters: its sign is left out" in text
+
+
+@pytest.mark.parametrize(
+    ("above", "words"),
+    [
+        (0.0, "The curve of “b” never runs above that of “a”: its values are higher throughout."),
+        (0.0003, "The curve of “b” hardly ever, and invisibly, runs above that of “a”"),
+        (0.01, "They cross: elsewhere “b” has at most 1.0 points more."),
+    ],
+)
+def test_curves_that_cross_are_told_from_those_that_do_not(above: float, words: str) -> None:
+    points = pd.DataFrame({"value": [0.0, 0.5, 1.0], "first": [0.0, 0.6, 1.0], "second": [above, 0.2, 1.0]})
+    chart = cumulative_chart(points, key="k", title="t", names=("a", "b"), label="Dice")
+    assert words in chart.description
+    assert "share strictly below" in chart.svg
+
+
+def test_names_break_after_their_punctuation() -> None:
+    assert breakable("Person1_<b>-x") == "Person1_&lt;b&gt;-<wbr>x"
+    assert breakable("a_b") == "a_<wbr>b"
 
 
 def test_the_plan_is_a_table_of_cases_by_raters(pages: dict[str, Page], made: dict[str, AgreementStudy]) -> None:

@@ -124,6 +124,7 @@ def evaluate(
         "cases": len(cases),
         "pairs": len(pairs),
         "group": question.group,
+        "group_column": group,
         "factors": factors,
         "tested": list(question.tested),
         "seed": question.seed,

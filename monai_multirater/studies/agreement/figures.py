@@ -13,6 +13,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from monai_multirater.agreement.measures import Measure
 from monai_multirater.studies.agreement.figure_svg import PAPER, drawing, inline_svg
@@ -27,6 +28,7 @@ from monai_multirater.studies.agreement.report_parts import (
     plural,
     share,
     term,
+    title_of,
 )
 from monai_multirater.visualize.arrays import COLORS, LINE_STYLES
 
@@ -45,6 +47,7 @@ Array = npt.NDArray[np.float64]
 WIDTH, HEIGHT = 3.4, 2.25  # inches
 FIRST, SECOND = COLORS[0], COLORS[5]
 _BINS = 20
+_SLIGHT = 5e-4  # of a share: what a curve does not show
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def short(name: str, length: int = 16) -> str:
 def new_figure(height: float = HEIGHT) -> tuple[Figure, Axes]:
     """Figure of the width of a phone with one pair of axes."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02)  # type: ignore[union-attr, call-arg]
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.045)  # type: ignore[union-attr, call-arg]
     return figure, figure.subplots()
 
 
@@ -92,11 +95,12 @@ def histogram_chart(values: Array, measure: Measure, *, unit: str, of: str) -> C
     key = f"figure-{measure.name}"
     with drawing():
         figure = Figure(figsize=(WIDTH, 2.05))
-        axes = figure.add_axes((0.17, 0.19, 0.8, 0.7))  # the same for all, and much faster than a layout engine
+        axes = figure.add_axes((0.17, 0.19, 0.78, 0.7))  # the same for all, and much faster than a layout engine
         axes.stairs(counts, edges, fill=True, color=FIRST)
         axes.axvline(mean, color=SECOND, linewidth=1.4, label=f"mean {number(mean, 2)}")
         axes.axvline(median, color=SECOND, linewidth=1.4, linestyle="dashed", label=f"median {number(median, 2)}")
         axes.set(xlabel=label, ylabel=f"number of {of}", xlim=(edges[0], edges[-1]))
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.grid(visible=False, axis="x")
         figure.legend(loc="upper left", ncols=2, borderpad=0, borderaxespad=0.1, handlelength=1.6)
         words = _histogram_words(found, of)
@@ -110,7 +114,7 @@ def histogram_chart(values: Array, measure: Measure, *, unit: str, of: str) -> C
     numbers = Table(f"{key}-numbers", f"Numbers: {of} by {label}", columns, rows, note=note)
     best = "The closer to 0, the better" if measure.best == 0 else "1 is perfect agreement"
     caption = Markup("{}: {}. {}").format(
-        term(measure.name, measure.title), best.lower() if best[0] == "T" else best, note
+        term(measure.name, title_of(measure.name, "")), best.lower() if best[0] == "T" else best, note
     )
     return Chart(key, label_of(measure.name), words, svg, caption, numbers)
 
@@ -130,7 +134,8 @@ def _edges(found: Array, measure: Measure) -> tuple[Array, int]:
             high = min(high, 1.5 * float(np.quantile(found, 0.98)) or high)
         edges = np.linspace(low, high if high > low else low + 1, _BINS + 1)
         return edges, int((found > edges[-1]).sum())
-    return np.linspace(0.0 if found.min() >= 0 else -1.0, 1.0, _BINS + 1), 0
+    low = np.floor(min(float(found.min()), 0.95) * 20) / 20
+    return np.linspace(0.0 if 0 <= low < 0.8 else low, 1.0, _BINS + 1), 0
 
 
 def cumulative_chart(points: pd.DataFrame, *, key: str, title: str, names: tuple[str, str], label: str) -> Chart:
@@ -151,7 +156,7 @@ def cumulative_chart(points: pd.DataFrame, *, key: str, title: str, names: tuple
                 table["value"], table[column], where="post", color=color, linestyle=style, linewidth=1.6,
                 label=short(name, 24),
             )  # fmt: skip
-        axes.set(xlabel=label, ylabel="share at or below", ylim=(-0.02, 1.02))
+        axes.set(xlabel=label, ylabel="share strictly below", ylim=(-0.02, 1.02))
         figure.legend(loc="outside upper left", ncols=2, borderpad=0, columnspacing=1.2)
         words = _cumulative_words(table, names)
         svg = inline_svg(figure, key=key, title=title, description=words)
@@ -166,19 +171,19 @@ def cumulative_chart(points: pd.DataFrame, *, key: str, title: str, names: tuple
 
 def _cumulative_words(table: pd.DataFrame, names: tuple[str, str]) -> str:
     gap = (table["first"] - table["second"]).to_numpy(float)
-    slack = 1e-9
-    if np.all(np.abs(gap) <= slack):
+    if np.all(np.abs(gap) <= 1e-9):
         return "The two curves coincide."
-    if np.all(gap >= -slack):
-        return f"The curve of “{names[1]}” never runs above that of “{names[0]}”: its values are higher throughout."
-    if np.all(gap <= slack):
-        return f"The curve of “{names[0]}” never runs above that of “{names[1]}”: its values are higher throughout."
+    for sign, (upper, lower) in ((1, names), (-1, names[::-1])):
+        over = float(-(sign * gap).min())
+        if over < _SLIGHT:
+            never = "never runs above" if over <= 1e-9 else "hardly ever, and invisibly, runs above"
+            return f"The curve of “{lower}” {never} that of “{upper}”: its values are higher throughout."
     widest = int(np.abs(gap).argmax())
     leads = 0 if gap[widest] > 0 else 1
     other = float(-gap.min() if leads == 0 else gap.max())
     return (
         f"The curves are farthest apart at {number(table['value'].iloc[widest], 2)}, where “{names[leads]}” has "
-        f"{number(100 * abs(gap[widest]), 1)} percentage points more values at or below. They cross: elsewhere "
+        f"{number(100 * abs(gap[widest]), 1)} percentage points more values below. They cross: elsewhere "
         f"“{names[1 - leads]}” has at most {number(100 * other, 1)} points more."
     )
 

@@ -17,7 +17,7 @@ from monai_multirater.studies.agreement.report_cases import disputed_section, pr
 from monai_multirater.studies.agreement.report_definitions import definitions
 from monai_multirater.studies.agreement.report_facts import facts, findings, lead
 from monai_multirater.studies.agreement.report_groups import comparison_sections, mixed_section
-from monai_multirater.studies.agreement.report_parts import Section
+from monai_multirater.studies.agreement.report_parts import Section, breakable
 from monai_multirater.studies.agreement.report_plan import plan_section
 from monai_multirater.studies.agreement.report_raters import distribution_section, rater_section
 from monai_multirater.studies.agreement.result import AgreementStudy
@@ -34,7 +34,8 @@ def write_agreement_report(study: AgreementStudy, path: Path) -> Path:
     hold (surface distances, a human ceiling, groups, pictures) has no place in its report.
 
     Of ``study.summary`` it reads ``measures`` (by name: ``low`` and ``high`` of the mean; where absent, an interval is
-    made from the cases), ``plan`` (rows of ``plan_study``), ``remarks``, ``version``, ``command`` and ``request``.
+    made from the cases), ``group_column`` (name of the factor that divides the cases), ``plan`` (rows of
+    ``plan_study``), ``remarks``, ``version`` and ``request``.
 
     Args:
         study: what was found.
@@ -55,6 +56,7 @@ def _render(study: AgreementStudy) -> str:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
+    environment.filters["breakable"] = breakable
     return environment.get_template("report.html").render(
         study=study,
         facts=facts(study),
@@ -82,15 +84,13 @@ def _sections(study: AgreementStudy) -> tuple[Section, ...]:
     return tuple(section for section in found if section is not None and section.blocks)
 
 
-def _made(summary: Mapping[str, Any]) -> tuple[tuple[str, str, bool], ...]:
-    """How the study was made: (what, value, whether it is code)."""
-    found = [("Remark", str(remark), False) for remark in summary.get("remarks", ())]
-    found += [("Made with", f"monai-multirater {summary.get('version', __version__)}", False)]
-    if summary.get("command"):
-        command = summary["command"]
-        found.append(("Command", command if isinstance(command, str) else " ".join(map(str, command)), True))
+def _made(summary: Mapping[str, Any]) -> tuple[tuple[str, tuple[str, ...], bool], ...]:
+    """How the study was made: (what, values, whether they are code)."""
+    remarks = tuple(str(remark) for remark in summary.get("remarks", ()))
+    found: list[tuple[str, tuple[str, ...], bool]] = [("Remarks", remarks, False)] if remarks else []
+    found.append(("Made with", (f"monai-multirater {summary.get('version', __version__)}",), False))
     if summary.get("request"):
         request = summary["request"]
         text = request if isinstance(request, str) else json.dumps(request, indent=2, default=str, ensure_ascii=False)
-        found.append(("Request", text, True))
+        found.append(("Request", (text,), True))
     return tuple(found)

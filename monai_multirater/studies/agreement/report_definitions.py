@@ -87,9 +87,27 @@ STATISTICS = (
         "Phipson and Smyth 2010, doi:10.2202/1544-6115.1585",
     ),
     Definition(
+        "within", "Within cases",
+        "For labels that belong to pairs of raters, such as same and different: the mean, over the cases that have "
+        "pairs of both kinds, of the difference of their two means. p: share of random exchanges of the labels within "
+        "each case that give a difference at least as large. Hard cases cannot be taken for an effect of the factor "
+        "here, but cases with one kind of pairs say nothing.",
+        "Good 2005, doi:10.1007/b138696",
+    ),
+    Definition("levels", "Levels", "Different values of a factor that are compared."),
+    Definition("difference", "Difference", "Mean of the first group minus mean of the second."),
+    Definition(
+        "omnibus", "Kruskal-Wallis test",
+        "Rank test of whether all levels have the same distribution, before they are compared two by two; H grows "
+        "with the differences between mean ranks. By pairs it takes the pairs of one case as independent. p is not "
+        "corrected.",
+        "Kruskal and Wallis 1952, doi:10.1080/01621459.1952.10483441",
+    ),
+    Definition(
         "holm", "Holm's correction",
         "p raised so that the probability of even one false finding among all tests corrected together stays below "
-        "the level: the smallest times their number, the next times one less, never falling.",
+        "the level: the smallest times their number, the next times one less, never falling. All rank tests of the "
+        "study by pairs are corrected together, and all by cases.",
         "Holm 1979, Scandinavian Journal of Statistics 6, 65 to 70",
     ),
     Definition(
@@ -105,7 +123,7 @@ STATISTICS = (
     ),
     Definition(
         "dominance", "First-order stochastic dominance",
-        "The first group dominates the second if, at every value, its share at or below that value is at most that "
+        "The first group dominates the second if, at every value, its share below that value is at most that "
         "of the second: not only its mean is higher, its whole distribution is. Each direction is tested with "
         "dominance as the assumption: a small p speaks against it. If one direction is rejected and the other is "
         "not, that other one dominates as far as the data can tell; if both are rejected, the distributions cross.",
@@ -176,7 +194,9 @@ def _of_measure(measure: Measure, unit: str) -> Definition:
     both = f"If all masks are empty: {_value(measure.both_empty)}."
     one = "" if measure.one_empty is None else f" If some masks are empty: {_value(measure.one_empty)}."
     length = f" In {unit}." if measure.unit else ""
-    text = f"{measure.definition[:1].upper()}{measure.definition[1:]}.{length} {best} {both}{one}"
+    how = "its sign is left out" if measure.higher_is_better is None else "the mean of both orders is taken"
+    order = "" if measure.symmetric else f" Means, figures and cases do not depend on the order of the raters: {how}."
+    text = f"{measure.definition[:1].upper()}{measure.definition[1:]}.{length} {best} {both}{one}{order}"
     return Definition(measure.name, measure.title, text, measure.source)
 
 

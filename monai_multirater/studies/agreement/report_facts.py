@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,15 @@ from markupsafe import Markup
 from monai_multirater.agreement.measures import MEASURES
 from monai_multirater.studies.agreement.report_definitions import PROBLEMS
 from monai_multirater.studies.agreement.report_parts import count, interval, join, label_of, number, plural, share, term
+from monai_multirater.studies.agreement.report_reading import (
+    Row,
+    disagree,
+    p_words,
+    preferred,
+    significant,
+    turns,
+    within_strata,
+)
 from monai_multirater.studies.agreement.report_values import (
     is_same_different,
     main_measure,
@@ -24,7 +34,7 @@ from monai_multirater.studies.agreement.report_values import (
 )
 from monai_multirater.studies.agreement.result import AgreementStudy
 
-__all__ = ["Fact", "effect_word", "facts", "findings", "lead"]
+__all__ = ["Fact", "facts", "findings", "lead"]
 
 _MIN_CASES = 5
 
@@ -83,7 +93,9 @@ def lead(study: AgreementStudy) -> Markup:
 def findings(study: AgreementStudy) -> tuple[Markup, ...]:
     """What stands out, the most telling first."""
     name = main_measure(study)
-    found = [*_pairs(study, name), *_outliers(study), *_factors(study, name), *_disputed(study), *_problems(study)]
+    found = [
+        *_comparisons(study, name), *_pairs(study, name), *_outliers(study), *_disputed(study), *_problems(study)
+    ]  # fmt: skip
     return tuple(found)
 
 
@@ -124,53 +136,67 @@ def _outliers(study: AgreementStudy) -> list[Markup]:
     ]
 
 
-def _factors(study: AgreementStudy, name: str) -> list[Markup]:
-    tests = study.tests
-    if not len(tests):
-        return []
-    tests = tests[(tests["measure"] == name) & (tests["stratum"].map(stratum_name) == "all cases")]
-    tests = tests[np.isfinite(tests["cohens_d"].to_numpy(float))]
-    if not len(tests):
-        return []
-    pairs = tests[tests["level"] == "pairs"]
-    row = max(rows_of(pairs if len(pairs) else tests), key=lambda each: abs(each["cohens_d"]))
-    means = f"{number(row['mean_first'])} and {number(row['mean_second'])}"
-    target = "groups" if row["analysis"] == "group" else "factors"
-    sentence = Markup(
-        'Of the factors looked at, <a href="#{}"><strong>{}</strong></a> goes with the largest difference: {} for “{}” '
-        "and “{}” ({} {}, {})."
-    )
-    found = [
-        sentence.format(
-            target, row["factor"], means, row["first"], row["second"], term("cohens_d", "d\u00a0="),
-            number(row["cohens_d"], 2), effect_word(row["cohens_d"]),
-        )
-    ]  # fmt: skip
-    return found + _interactions(study, name)
-
-
-def _interactions(study: AgreementStudy, name: str) -> list[Markup]:
-    tests = study.tests[(study.tests["measure"] == name) & (study.tests["stratum"].map(stratum_name) != "all cases")]
-    tests = tests[(tests["p_holm"] < 0.05).to_numpy(bool)] if "p_holm" in tests else tests
-    factors = []
-    for factor, rows in tests.groupby("factor", sort=False):
-        signs = set(np.sign(rows["mean_first"] - rows["mean_second"])) - {0.0}
-        if len(signs) > 1 and all(map(is_same_different, rows_of(rows))):
-            factors.append(Markup("<strong>{}</strong>").format(factor))
-    if not factors:
-        return []
-    return [
-        Markup('The effect of {} turns around between groups of cases: see <a href="#factors">the figures</a>.').format(
-            join(factors)
-        )
+def _comparisons(study: AgreementStudy, name: str) -> list[Markup]:
+    """The group, then the largest effect of same against different; other factors only if there is neither."""
+    rows: list[Row] = [
+        {**row, "stratum": stratum_name(row["stratum"])} for row in rows_of(study.tests) if row["measure"] == name
     ]
+    whole = [row for row in rows if row["stratum"] == "all cases" and np.isfinite(row["cohens_d"])]
+    group = study.summary.get("group_column")
+    own = [row for row in whole if row["analysis"] == "group" and str(row["factor"]) == group]
+    shared = [row for row in whole if is_same_different(row)]
+    chosen = [_largest(each) for each in (own, shared) if each] or ([_largest(whole)] if whole else [])
+    found = [_comparison(each) for each in chosen]
+    return found + [_interaction(rows, factor) for factor in dict.fromkeys(str(row["factor"]) for row in shared)
+                    if turns(_at_pairs(rows, factor))]  # fmt: skip
 
 
-def effect_word(d: float) -> str:
-    """Cohen's words for the size of d."""
-    size = abs(d)
-    bounds = ((0.2, "less than small"), (0.5, "small"), (0.8, "medium"), (np.inf, "large"))
-    return next(word for bound, word in bounds if size < bound) + " by convention"
+def _largest(rows: Sequence[Row]) -> list[Row]:
+    """Rows by pairs and by cases of the comparison with the largest d at the level that counts."""
+    parts: dict[tuple[str, str, str], list[Row]] = {}
+    for row in rows:
+        parts.setdefault((str(row["factor"]), str(row["first"]), str(row["second"])), []).append(row)
+    return max(parts.values(), key=lambda part: abs(preferred(part)["cohens_d"]))
+
+
+def _comparison(rows: Sequence[Row]) -> Markup:
+    row = preferred(rows)
+    target = "groups" if row["analysis"] == "group" else "factors"
+    what = Markup('<a href="#{}"><strong>{}</strong></a>').format(
+        target, f"Same or different {row['factor']}" if is_same_different(row) else row["factor"]
+    )
+    parts = [_values(each, named=place == 0) for place, each in enumerate(rows)]
+    sentence = Markup("{}: mean {} {}.").format(what, label_of(row["measure"]), Markup("; ").join(parts))
+    if disagree(rows):
+        says = "a difference beyond chance" if significant(row) else "no difference beyond chance"
+        sentence += Markup(" The two do not agree; the cases, which are the safer ones, say {}.").format(says)
+    return sentence
+
+
+def _values(row: Row, *, named: bool) -> Markup:
+    names = [Markup(" for “{}”").format(row[side]) if named else "" for side in ("first", "second")]
+    return Markup("by {} {}{} and {}{} ({}\u00a0=\u00a0{}, {})").format(
+        row["level"], number(row["mean_first"]), names[0], number(row["mean_second"]), names[1],
+        term("cohens_d", "d"), number(row["cohens_d"], 2), p_words(row),
+    )  # fmt: skip
+
+
+def _at_pairs(rows: Sequence[Row], factor: str) -> list[Row]:
+    return [r for r in rows if is_same_different(r) and str(r["factor"]) == factor and str(r["level"]) == "pairs"]
+
+
+def _interaction(rows: Sequence[Row], factor: str) -> Markup:
+    inside = [row for row in _at_pairs(rows, factor) if row["stratum"] != "all cases"]
+    parts = [
+        Markup("{} and {} (<strong>{}</strong>)").format(
+            number(row["mean_first"]), number(row["mean_second"]), row["stratum"]
+        )
+        for row in inside
+    ]
+    return Markup(
+        "The effect of <strong>{}</strong> turns around between groups of cases: by pairs, “{}” against “{}” is {}.{} "
+        'See <a href="#factors">the figures</a>.'
+    ).format(factor, inside[0]["first"], inside[0]["second"], join(parts), within_strata(inside))
 
 
 def _disputed(study: AgreementStudy) -> list[Markup]:

@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from markupsafe import Markup
 
 from monai_multirater.agreement.measures import MEASURES
 from monai_multirater.studies.agreement.figures import Estimate, cumulative_chart, estimate_chart
-from monai_multirater.studies.agreement.report_facts import effect_word
+from monai_multirater.studies.agreement.report_levels import levels_blocks
+from monai_multirater.studies.agreement.report_overview import overview_blocks, without_difference
 from monai_multirater.studies.agreement.report_parts import (
     Block,
     Chart,
@@ -20,21 +20,20 @@ from monai_multirater.studies.agreement.report_parts import (
     Prose,
     Section,
     Table,
-    count,
     interval,
     label_of,
     number,
     p_value,
     term,
 )
-from monai_multirater.studies.agreement.report_values import is_missing, rows_of, stratum_name, student_interval
+from monai_multirater.studies.agreement.report_reading import Row, comparison_sentences, strata_sentence
+from monai_multirater.studies.agreement.report_tests import means_table, tests_table
+from monai_multirater.studies.agreement.report_values import rows_of, stratum_name, student_interval
 from monai_multirater.studies.agreement.result import AgreementStudy
 
 __all__ = ["comparison_sections", "mixed_section"]
 
-Row = Mapping[str, Any]
-_MOST_ROWS, _MOST_CURVES = 30, 2
-_LEVEL = 0.05
+_MOST_CURVES, _MOST_PAIRS = 2, 3
 _INTRO = {
     "groups": "How agreement differs between groups. A difference in agreement need not be caused by the group: case "
     "mix, raters and size may differ with it.",
@@ -42,49 +41,71 @@ _INTRO = {
     "level of a factor, “different” those with different levels, over all cases and within groups of cases side by "
     "side. If the lines of the groups slope in opposite directions, the factor acts differently in them.",
 }
-_TESTS = (
-    ("mann_whitney_u", Column("U", "mann_whitney"), 0),
-    ("p_mann_whitney", Column("p", "mann_whitney"), None),
-    ("p_permutation", Column("p, permutation", "permutation"), None),
-    ("p_holm", Column("p, Holm", "holm"), None),
-    ("cohens_d", Column("d", "cohens_d"), 2),
-    ("cliffs_delta", Column("δ", "cliffs_delta"), 2),
-    ("p_dominance_first", Column("p, first dominates", "dominance"), None),
-    ("p_dominance_second", Column("p, second dominates", "dominance"), None),
-)
 
 
 def comparison_sections(study: AgreementStudy) -> tuple[Section, ...]:
-    """Sections "groups" and "factors"; only those with a comparison."""
-    rows = [{**row, "stratum": stratum_name(row["stratum"])} for row in rows_of(study.tests)]
+    """Sections "groups" and "factors"; only those with a comparison.
+
+    Two levels, same against different, and up to three levels of the group are shown one by one, with their
+    distributions; any other factor gets one part for all its levels.
+    """
+    order = {name: place for place, name in enumerate(MEASURES)}
+    rows: list[Row] = [{**row, "stratum": stratum_name(row["stratum"])} for row in rows_of(study.tests)]
+    rows.sort(key=lambda row: order.get(row["measure"], len(order)))  # in the order of the table otherwise
     found: dict[str, list[Block | str]] = {}
-    grouped: dict[tuple[str, ...], list[Row]] = {}
-    for row in rows:
-        key = (str(row["analysis"]), str(row["factor"]), str(row["first"]), str(row["second"]))
-        grouped.setdefault(key, []).append(row)
     curves = _curves(study, rows)
-    for index, ((_, factor, first, second), own) in enumerate(grouped.items()):
+    group = study.summary.get("group_column")
+    parts = _parts(rows, group)
+    of_cases = [part for part in parts if part[0]["analysis"] == "group"]
+    in_overview = without_difference(of_cases, group)
+    for index, own in enumerate(parts):
         section = "groups" if own[0]["analysis"] == "group" else "factors"
         blocks = found.setdefault(section, [Prose((_INTRO[section],))])
+        if index == 0 and section == "groups":
+            blocks += overview_blocks(of_cases, in_overview)
+        if section == "groups" and own[0]["factor"] in in_overview:
+            curves.pop((str(own[0]["factor"]), str(own[0]["first"]), str(own[0]["second"])), ())
+            continue
+        several = len({(row["first"], row["second"]) for row in own}) > 1
+        if several:
+            within = "" if section == "groups" else ": agreement within its levels"
+            blocks += [f"{own[0]['factor']}{within}", *levels_blocks(study, own, f"{section}-{index}")]
+            continue
+        key = (str(own[0]["factor"]), str(own[0]["first"]), str(own[0]["second"]))
         blocks.append(_heading(own[0]))
-        blocks += _comparison(own, f"{section}-{index}", curves.pop((factor, first, second), ()), study.unit)
+        blocks += _comparison(own, f"{section}-{index}", curves.pop(key, ()), study.unit)
     if rest := [chart for charts in curves.values() for chart in charts]:
         found.setdefault("groups", [Prose((_INTRO["groups"],))]).append(Charts(tuple(rest[:_MOST_CURVES])))
-    titles = {"groups": "Groups", "factors": "Factors of raters and masks"}
+    titles = {"groups": "Groups of cases", "factors": "Factors of raters and masks"}
     return tuple(Section(key, titles[key], tuple(found[key])) for key in titles if key in found)
 
 
+def _parts(rows: Sequence[Row], group: str | None) -> list[list[Row]]:
+    """Rows that are shown together, in the order of the table."""
+    by_factor: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        by_factor.setdefault((str(row["analysis"]), str(row["factor"])), []).append(row)
+    found: list[list[Row]] = []
+    for (_, factor), own in by_factor.items():
+        pairs: dict[tuple[str, str], list[Row]] = {}
+        for row in own:
+            pairs.setdefault((str(row["first"]), str(row["second"])), []).append(row)
+        apart = len(pairs) <= (_MOST_PAIRS if factor == group else 1)
+        found += list(pairs.values()) if apart else [own]
+    return found
+
+
 def _comparison(rows: Sequence[Row], key: str, curves: Sequence[Chart], unit: str) -> list[Block]:
-    order = {name: place for place, name in enumerate(MEASURES)}
-    rows = sorted(rows, key=lambda row: order.get(row["measure"], len(order)))
+    """One comparison: sentences and figures of its first measure, tables of all."""
     main = [row for row in rows if row["measure"] == rows[0]["measure"]]
-    levels = [str(row["level"]) for row in main]
-    main = [row for row in main if str(row["level"]) == ("pairs" if "pairs" in levels else levels[0])]
     whole = [row for row in main if row["stratum"] == "all cases"]
-    sentences = tuple(_sentences(whole[0])) if whole else ()
-    charts = (*_estimates(main, key), *curves)
+    levels = [str(row["level"]) for row in main]
+    drawn = [row for row in main if str(row["level"]) == ("pairs" if "pairs" in levels else levels[0])]
+    sentences = comparison_sentences(whole, strata_sentence(drawn)) if whole else tuple(strata_sentence(drawn))
+    charts = (*_estimates(drawn, key), *curves)
     words: Block = Charts(charts, sentences) if charts else Prose(sentences)
-    return [words, _table(rows, key, unit)]
+    tests = tests_table(rows, key, _heading(rows[0]), unit)
+    return [words, means_table(rows, key, _heading(rows[0]), unit), *([tests] if tests else [])]
 
 
 def _heading(row: Row) -> str:
@@ -92,49 +113,9 @@ def _heading(row: Row) -> str:
     factor, first, second = (str(row[name]) for name in ("factor", "first", "second"))
     if row["analysis"] == "same-different":
         return f"Same or different {factor}"
+    if row["analysis"] == "levels":
+        return f"{factor}: pairs within {first} and within {second}"
     return f"{first} and {second}" if factor == first else f"{factor}: {first} and {second}"
-
-
-def _sentences(row: Row) -> list[Markup]:
-    title = label_of(row["measure"])
-    p, of = row.get("p_holm"), "Holm"
-    if is_missing(p):
-        p, of = row.get("p_mann_whitney"), "Mann-Whitney"
-    if is_missing(row["cohens_d"]):
-        return [Markup("There are too few values of {} for a comparison.").format(title)]
-    sentence = Markup("Mean {} is {} for “{}” (n = {}) and {} for “{}” (n = {}): {} {}, {}.").format(
-        term(row["measure"], title), number(row["mean_first"]), row["first"], count(row["n_first"]),
-        number(row["mean_second"]), row["second"], count(row["n_second"]), term("cohens_d", "d\u00a0="),
-        number(row["cohens_d"], 2), effect_word(row["cohens_d"]),
-    )  # fmt: skip
-    found = [sentence]
-    if p is not None and not is_missing(p):
-        text = (
-            "chance alone hardly explains the difference" if p < _LEVEL else "chance alone can explain the difference"
-        )
-        equal = "" if p < 0.001 else "= "
-        name = term("holm" if of == "Holm" else "mann_whitney", "p, Holm" if of == "Holm" else "p, Mann-Whitney")
-        found.append(Markup("{} {}{}: {}.").format(name, equal, p_value(p), text))
-    return [*found, *_dominance(row, title)]
-
-
-def _dominance(row: Row, title: str) -> list[Markup]:
-    first, second = row.get("p_dominance_first"), row.get("p_dominance_second")
-    if first is None or second is None or is_missing(first) or is_missing(second):
-        return []
-    link = term("dominance", "dominates")
-    rejected = (first < _LEVEL, second < _LEVEL)
-    if rejected == (True, True):
-        return [Markup("Neither group {} the other: the distributions cross.").format(link)]
-    if rejected == (False, False):
-        text = "The data reject neither direction of {}: that one group has the higher values throughout stays open."
-        return [Markup(text).format(term("dominance", "dominance"))]
-    high, low = (row["second"], row["first"]) if rejected[0] else (row["first"], row["second"])
-    text = (
-        "“{}” {} “{}” as far as the data can tell: whatever value of {} is taken as a limit, at most as large a "
-        "share of “{}” stays at or below it. Its values tend to be higher over the whole range, not only on average."
-    )
-    return [Markup(text).format(high, link, low, title, high)]
 
 
 def _estimates(rows: Sequence[Row], key: str) -> tuple[Chart, ...]:
@@ -153,37 +134,6 @@ def _estimates(rows: Sequence[Row], key: str) -> tuple[Chart, ...]:
     label = f"mean {label_of(rows[0]['measure'])}"
     title = f"{_heading(rows[0])}, by group of cases"
     return (estimate_chart(estimates, key=f"figure-{key}", title=title, names=names, label=label),)
-
-
-def _table(rows: Sequence[Row], key: str, unit: str) -> Table:
-    strata = len({row["stratum"] for row in rows}) > 1
-    levels = len({str(row["level"]) for row in rows}) > 1
-    tests = [item for item in _TESTS if not all(is_missing(row.get(item[0])) for row in rows)]
-    lead = [Column("Measure", numeric=False)]
-    lead += [Column("Cases", numeric=False)] * strata + [Column("Counted", "level", numeric=False)] * levels
-    group = (Column("n", "n"), Column("Mean ± SD", "mean"), Column("Median", "quartiles"))
-    shown, cells = rows[:_MOST_ROWS], []
-    for row in shown:
-        title = term(row["measure"], label_of(row["measure"], unit))
-        places = 2 if row["measure"] in MEASURES and MEASURES[row["measure"]].unit else 3
-        line: list[str | Markup] = [title, *([row["stratum"]] * strata), *([str(row["level"])] * levels)]
-        for side in ("first", "second"):
-            spread = Markup("{} ± {}").format(number(row[f"mean_{side}"], places), number(row[f"std_{side}"], places))
-            line += [count(row[f"n_{side}"]), spread, number(row[f"median_{side}"], places)]
-        line += [p_value(row[name]) if digits is None else number(row[name], digits) for name, _, digits in tests]
-        cells.append(tuple(line))
-    first, second = str(rows[0]["first"]), str(rows[0]["second"])
-    level = "" if levels else f" ({rows[0]['level']})"
-    note = f"{len(rows) - len(shown)} more rows are in tests.csv." if len(rows) > len(shown) else ""
-    groups = (
-        ("", len(lead)),
-        (f"First: {first}", 3),
-        (f"Second: {second}", 3),
-        ("Tests and sizes of effect", len(tests)),
-    )
-    columns = (*lead, *group, *group, *(column for _, column, _ in tests))
-    caption = f"Tests. {_heading(rows[0])}{level}"
-    return Table(f"table-{key}", caption, columns, tuple(cells), tuple(g for g in groups if g[1]), note)
 
 
 def _curves(study: AgreementStudy, rows: Sequence[Row]) -> dict[tuple[str, str, str], list[Chart]]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ __all__ = [
     "Prose",
     "Section",
     "Table",
+    "breakable",
     "count",
     "interval",
     "join",
@@ -33,6 +35,7 @@ __all__ = [
     "plural",
     "share",
     "term",
+    "title_of",
 ]
 
 UNDEFINED = Markup('<span aria-hidden="true">\u2013</span><span class="unseen">not defined</span>')
@@ -43,8 +46,8 @@ _MINUS = "\u2212"
 _SHORT = {
     "dice": "Dice",
     "iou": "IoU",
-    "sensitivity": "Sensitivity, a against b",
-    "specificity": "Specificity, a against b",
+    "sensitivity": "Sensitivity",
+    "specificity": "Specificity",
     "volume_difference": "Volume difference",
     "hausdorff": "Hausdorff",
     "hausdorff95": "HD95",
@@ -214,6 +217,15 @@ def label_of(measure: str, unit: str = "") -> str:
     return f"{title} ({unit})" if unit and MEASURES[measure].unit else title
 
 
+def title_of(measure: str, unit: str) -> str:
+    """Title of a measure as its values are shown: without the order of the raters."""
+    found = MEASURES[measure]
+    if found.symmetric:
+        return f"{found.title} ({unit})" if found.unit else found.title
+    how = "without sign" if found.higher_is_better is None else "both orders of the raters"
+    return f"{label_of(measure)} ({how})"
+
+
 def number(value: Any, places: int = 3) -> str | Markup:
     """Write a number with a real minus sign and thousands separated; undefined ones as such."""
     value = math.nan if _missing(value) else float(value)
@@ -261,6 +273,13 @@ def share(part: float, whole: float) -> str:
 def plural(number_of: int, one: str, many: str = "") -> str:
     """Write "1 case", "2 cases"."""
     return f"{count(number_of)} {one if number_of == 1 else many or one + 's'}"
+
+
+def breakable(text: str | Markup) -> Markup:
+    """Allow a name to be broken after its punctuation; what is markup already stays as it is."""
+    if isinstance(text, Markup):
+        return text
+    return Markup(re.sub(r"([_./-])(?=\w)", r"\1<wbr>", str(escape(text))))
 
 
 def join(parts: Iterable[str | Markup]) -> Markup:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
@@ -26,6 +27,7 @@ from monai_multirater.studies.agreement.report_parts import (
     interval,
     number,
     term,
+    title_of,
 )
 from monai_multirater.studies.agreement.report_values import (
     main_measure,
@@ -37,7 +39,7 @@ from monai_multirater.studies.agreement.report_values import (
 )
 from monai_multirater.studies.agreement.result import AgreementStudy
 
-__all__ = ["distribution_section", "rater_section"]
+__all__ = ["distribution_section", "heat_map", "rater_section"]
 
 _COLORS = "viridis"
 _MOST_RATERS = 40
@@ -62,21 +64,21 @@ def distribution_section(study: AgreementStudy) -> Section:
 
 def _measure_table(study: AgreementStudy, names: tuple[str, ...]) -> Table:
     columns = (
-        Column("Measure", numeric=False), Column("Best", "best"), Column("n", "n"), Column("Undefined", "undefined"),
-        Column("Mean", "mean"), Column("95 % interval", "interval"), Column("SD", "sd"),
-        Column("Lower quartile", "quartiles"), Column("Median", "quartiles"), Column("Upper quartile", "quartiles"),
+        Column("Measure", numeric=False), Column("Mean", "mean"), Column("95 % interval", "interval"),
+        Column("Median", "quartiles"), Column("Lower quartile", "quartiles"), Column("Upper quartile", "quartiles"),
+        Column("SD", "sd"), Column("n", "n"), Column("Undefined", "undefined"), Column("Best", "best"),
     )  # fmt: skip
     rows = []
     for name in names:
         measure, found = MEASURES[name], spread(study, name)
         places = 2 if measure.unit else 3
-        title = term(name, f"{measure.title} ({study.unit})" if measure.unit else measure.title)
+        title = term(name, title_of(name, study.unit))
         head = Markup('{} <span class="of">of {}</span>').format(title, "cases" if name in GROUP_MEASURES else "pairs")
         rows.append(
             (
-                head, number(measure.best, 0), count(found.n), count(found.undefined), number(found.mean, places),
-                interval(found.low, found.high, places), number(found.std, places),
-                *(number(value, places) for value in found.quartiles),
+                head, number(found.mean, places), interval(found.low, found.high, places),
+                *(number(found.quartiles[place], places) for place in (1, 0, 2)), number(found.std, places),
+                count(found.n), count(found.undefined), number(measure.best, 0),
             )
         )  # fmt: skip
     return Table(
@@ -127,20 +129,23 @@ def _heat_map(study: AgreementStudy) -> HeatMap | None:
     if len(names) > _MOST_RATERS:
         names = tuple(sorted(names, key=lambda n: -table.loc[(table[["first", "second"]] == n).any(axis=1), "n"].sum()))
         names = names[:_MOST_RATERS]
+    caption = Markup("Mean {} of each pair of raters").format(term(name, title))
+    own = " On the diagonal: several masks of one rater." if (table["first"] == table["second"]).any() else ""
+    return heat_map(table, names, key="heat-raters", caption=caption, note=own)
+
+
+def heat_map(table: pd.DataFrame, names: Sequence[str], *, key: str, caption: str | Markup, note: str = "") -> HeatMap:
+    """Heat map of means by two names each: columns ``first``, ``second`` (sorted), ``mean``, ``n``."""
     found = {(row["first"], row["second"]): row for row in rows_of(table)}
     defined = table["mean"].dropna()
     low, high = (float(defined.min()), float(defined.max())) if len(defined) else (0.0, 1.0)
-    low, high = np.floor(low * 10) / 10, np.ceil(high * 10) / 10
-    rows = tuple(tuple(_heat_cell(found, a, b, float(low), float(high)) for b in names) for a in names)
-    scale = tuple(_color(value, float(low), float(high)) for value in np.linspace(low, high, 6))
-    note = "Below each mean: how many pairs of masks it is made from."
+    low, high = float(np.floor(low * 10) / 10), float(np.ceil(high * 10) / 10)
+    rows = tuple(tuple(_heat_cell(found, a, b, low, high) for b in names) for a in names)
+    scale = tuple(_color(value, low, high) for value in np.linspace(low, high, 6))
+    words = "Below each mean: how many pairs of masks it is made from."
     if any(not cell.text and cell.below != "self" for row in rows for cell in row):
-        note += " An empty cell: they marked no case in common."
-    if any((name, name) in found for name in names):
-        note += " On the diagonal: several masks of one rater."
-    return HeatMap(
-        "heat-raters", Markup("Mean {} of each pair of raters").format(term(name, title)), names, rows, scale, note
-    )
+        words += " An empty cell: no pair of masks."
+    return HeatMap(key, caption, tuple(names), rows, scale, words + note)
 
 
 def _heat_cell(found: dict[tuple[str, str], dict[str, Any]], a: str, b: str, low: float, high: float) -> HeatCell:

@@ -15,6 +15,7 @@ from scipy import stats
 
 from monai_multirater.agreement.measures import GROUP_MEASURES, MEASURES
 from monai_multirater.studies.agreement.result import AgreementStudy
+from monai_multirater.studies.agreement.unordered import has_unordered, unordered_values
 
 __all__ = [
     "Spread",
@@ -53,11 +54,15 @@ def measures_present(study: AgreementStudy) -> tuple[str, ...]:
 
 
 def values_of(study: AgreementStudy, name: str) -> npt.NDArray[np.float64]:
-    """Values over pairs, or over cases for group measures; empty where the study has none."""
-    table = study.cases if name in GROUP_MEASURES else study.pairs
-    if name not in table:
-        return np.zeros(0)
-    return table[name].to_numpy(dtype=np.float64, na_value=math.nan)
+    """Values over pairs, or over cases for group measures; empty where the study has none.
+
+    They do not depend on the order of the raters; where only one order is known there are none.
+    """
+    if name in GROUP_MEASURES:
+        values = study.cases.get(name, pd.Series(dtype=float))
+    else:
+        values = unordered_values(study.pairs, name) if has_unordered(study.pairs, name) else pd.Series(dtype=float)
+    return values.to_numpy(dtype=np.float64, na_value=math.nan)
 
 
 def main_measure(study: AgreementStudy) -> str:
@@ -123,7 +128,12 @@ def pair_means(study: AgreementStudy, name: str) -> pd.DataFrame:
 def stratum_name(value: Any) -> str:
     """Which cases a comparison looks at; "all cases" for all."""
     text = "" if value is None or pd.isna(value) else str(value).strip()
-    return "all cases" if text.lower() in _ALL else text.replace("=", ": ", 1)
+    if text.lower() in _ALL:
+        return "all cases"
+    name, equals, level = text.partition("=")
+    if equals and level in ("yes", "no"):
+        return name if level == "yes" else f"not {name}"
+    return text.replace("=", ": ", 1)
 
 
 def is_same_different(row: Mapping[str, Any]) -> bool:
