@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,10 +33,15 @@ class CaseMatrix:
     raters: tuple[str, ...]
     values: FloatArray
 
-    def mean(self, chosen: IntArray) -> float:
-        """Mean over the known pairs of the chosen raters; NaN without one."""
-        known = [x for i, j in itertools.combinations(chosen.tolist(), 2) if not math.isnan(x := self.values[i, j])]
-        return sum(known) / len(known) if known else math.nan
+    def means(self, panels: Iterable[Sequence[int]]) -> FloatArray:
+        """Mean over the known pairs of the raters of each panel; panels without one are left out."""
+        rows = self.values.tolist()
+        found = []
+        for chosen in panels:
+            known = [x for i, j in itertools.combinations(chosen, 2) if not math.isnan(x := rows[i][j])]
+            if known:
+                found.append(sum(known) / len(known))
+        return np.array(found, dtype=np.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +109,7 @@ def case_matrices(source: pd.DataFrame | Iterable[VoteTable], measure: str, *, f
 def open_pool(matrices: list[CaseMatrix], raters: int, generator: np.random.Generator) -> Pool:
     """Each case marked by any `raters` of its own raters; cases with fewer are left out."""
     return Pool.of(
-        _defined(matrix.mean(chosen) for chosen in _panels(len(matrix.raters), raters, generator))
+        matrix.means(_panels(len(matrix.raters), raters, generator))
         for matrix in matrices
         if len(matrix.raters) >= raters
     )
@@ -117,7 +123,7 @@ def fixed_pools(matrices: list[CaseMatrix], raters: int, generator: np.random.Ge
     for chosen in _panels(len(names), raters, generator):
         panel = [names[i] for i in chosen]
         cases = [
-            _defined([matrix.mean(np.array([index[name] for name in panel], np.intp))])
+            matrix.means([[index[name] for name in panel]])
             for matrix, index in zip(matrices, where, strict=True)
             if all(name in index for name in panel)
         ]
@@ -127,20 +133,19 @@ def fixed_pools(matrices: list[CaseMatrix], raters: int, generator: np.random.Ge
     return pools
 
 
-def _panels(available: int, raters: int, generator: np.random.Generator) -> Iterator[IntArray]:
+def _panels(available: int, raters: int, generator: np.random.Generator) -> Iterator[Sequence[int]]:
     """All choices of `raters` of the available ones, or `MOST_PANELS` random ones if there are more."""
     if math.comb(available, raters) <= MOST_PANELS:
-        for chosen in itertools.combinations(range(available), raters):
-            yield np.array(chosen, np.intp)
+        yield from itertools.combinations(range(available), raters)
     else:
         for _ in range(MOST_PANELS):
-            yield np.sort(generator.choice(available, raters, replace=False))
+            yield sorted(generator.choice(available, raters, replace=False).tolist())
 
 
 def _from_pairs(pairs: pd.DataFrame, measure: str, function: str) -> Iterator[CaseMatrix]:
     check_columns(pairs, ("case", "rater_a", "rater_b", measure), function=function)
     code, _ = pd.factorize(pairs["case"], sort=True)
-    a, b = (np.array([level_name(x) for x in pairs[column]], dtype=object) for column in ("rater_a", "rater_b"))
+    a, b = (_names(pairs[column]) for column in ("rater_a", "rater_b"))
     values = pairs[measure].to_numpy(np.float64)
     order = np.argsort(code, kind="stable")
     order = order[(a != b)[order] & (code >= 0)[order]]
@@ -149,20 +154,21 @@ def _from_pairs(pairs: pd.DataFrame, measure: str, function: str) -> Iterator[Ca
             yield _matrix(a[rows].tolist(), b[rows].tolist(), values[rows].tolist())
 
 
+def _names(raters: pd.Series[Any]) -> npt.NDArray[np.object_]:
+    code, found = pd.factorize(raters, use_na_sentinel=False)
+    return np.array([level_name(rater) for rater in found], dtype=object)[code]
+
+
 def _matrix(a: list[str], b: list[str], values: list[float]) -> CaseMatrix:
     """Matrix of one case; repeated pairs are averaged."""
     names = sorted({*a, *b})
     index = {name: i for i, name in enumerate(names)}
-    sums, counts = np.zeros((len(names), len(names))), np.zeros((len(names), len(names)))
+    found: dict[tuple[int, int], list[float]] = {}
     for one, other, value in zip(a, b, values, strict=True):
         if not math.isnan(value):
-            for cell in ((index[one], index[other]), (index[other], index[one])):
-                sums[cell] += value
-                counts[cell] += 1
-    known = np.divide(sums, counts, out=np.full_like(sums, math.nan), where=counts > 0)
+            i, j = index[one], index[other]
+            found.setdefault((min(i, j), max(i, j)), []).append(value)
+    known = np.full((len(names), len(names)), math.nan)
+    for (i, j), repeated in found.items():
+        known[i, j] = known[j, i] = sum(repeated) / len(repeated)
     return CaseMatrix(tuple(names), known)
-
-
-def _defined(values: Iterable[float]) -> FloatArray:
-    array = np.fromiter(values, np.float64)
-    return array[~np.isnan(array)]
