@@ -19,10 +19,11 @@ from monai_multirater.resampling import bootstrap_cases
 from monai_multirater.studies.agreement.raters import bootstrap_weights, mean_interval, quotient
 from monai_multirater.studies.agreement.unordered import has_unordered, unordered_values
 
-__all__ = ["MOST_PAIRS", "Analysis", "analyse", "drawn_comparisons", "measure_summary"]
+__all__ = ["MOST_PAIRS", "SIZE_TERM", "Analysis", "add_size", "analyse", "drawn_comparisons", "measure_summary"]
 
 _POINTS = 100  # of the test of dominance
 MOST_PAIRS = 3
+SIZE_TERM = "log2_size"
 _DOMINANCE = ("comparison", "measure", "value", "first", "second")
 _MIXED = ("model", "term", "estimate", "low", "high", "p")
 
@@ -56,7 +57,8 @@ def analyse(
         factors: names, of cases, raters or masks.
         group: factor of cases that also divides the comparisons of the others.
         measures: columns of values.
-        fixed: fixed effects of the mixed model; one without any gives the shares of cases and raters.
+        fixed: fixed effects of the mixed model; one without any gives the shares of cases and raters, and one has
+            ``log2_size`` beside them where :func:`add_size` could add it.
         seed, resamples, permutations: of the tests of dominance and permutation.
     """
     if not len(pairs):
@@ -72,6 +74,8 @@ def analyse(
     models: list[Sequence[str]] = [()]
     if terms := _independent(pairs, fixed, remarks):
         models.append(terms)
+    if SIZE_TERM in pairs and SIZE_TERM in (sized := _independent(pairs, [*terms, SIZE_TERM], remarks)):
+        models.append(sized)
     tables = [_mixed(pairs, measure, terms, remarks) for measure in measures for terms in models]
     mixed = [table for table in tables if table is not None]
     return Analysis(
@@ -81,6 +85,20 @@ def analyse(
         pd.concat(mixed, ignore_index=True) if mixed else pd.DataFrame(columns=list(_MIXED)),
         tuple(dict.fromkeys(remarks)),
     )
+
+
+def add_size(pairs: pd.DataFrame, cases: pd.DataFrame) -> pd.DataFrame:
+    """Pairs with ``log2_size``: doublings of the size of the case (mean volume of its masks) from the median case.
+
+    Overlap rises with size whatever raters do, so that groups of other sizes differ in it. Missing where all masks are
+    empty; the table as it is where sizes are not known.
+    """
+    if "size" not in cases:
+        return pairs
+    sizes = cases["size"].to_numpy(np.float64)
+    doublings = np.log2(sizes, out=np.full(sizes.shape, np.nan), where=sizes > 0)
+    by_case = dict(zip(cases["case"], doublings - np.nanmedian(doublings), strict=True)) if (sizes > 0).any() else {}
+    return pairs.assign(**{SIZE_TERM: pairs["case"].map(by_case).to_numpy(np.float64)})
 
 
 def _independent(pairs: pd.DataFrame, terms: Sequence[str], remarks: list[str]) -> list[str]:

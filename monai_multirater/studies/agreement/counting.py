@@ -30,7 +30,8 @@ def count_case(planes: Tensor, request: AgreementRequest) -> Record:
 
     Returns:
         ``voxels``, ``gram`` (what two raters share), ``cells`` (TP, FP, FN, TN of each rater against the majority of
-        the others; zeros for a rater alone) and ``group`` (measures of all raters together).
+        the others; zeros for a rater alone), ``group`` (measures of all raters together) and ``at_least`` (voxels that
+        at least 1, 2, ... raters mark; with group measures only).
     """
     raters = planes.shape[0]
     table: VoteTable | None = None
@@ -44,10 +45,12 @@ def count_case(planes: Tensor, request: AgreementRequest) -> Record:
         "gram": design.gram(counts).tolist(),
         "cells": design.cells(counts).tolist(),
         "group": {},
+        "at_least": [],
     }
     if raters > 1 and request.chosen(GROUP_MEASURES):
         found = group_agreement(table or _table(counts, raters))
         record["group"] = {name: plain(float(getattr(found, name))) for name in request.chosen(GROUP_MEASURES)}
+        record["at_least"] = found.volumes.tolist()
     return record
 
 

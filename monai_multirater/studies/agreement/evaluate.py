@@ -13,7 +13,7 @@ import pandas as pd
 from monai_multirater.agreement.measures import GROUP_MEASURES
 from monai_multirater.agreement.pair_table import is_mask_factor
 from monai_multirater.agreement.planning import plan_study
-from monai_multirater.studies.agreement.analysis import analyse, measure_summary
+from monai_multirater.studies.agreement.analysis import add_size, analyse, measure_summary
 from monai_multirater.studies.agreement.factors import Factors, attach_factors, check_group, choose_factors, split_group
 from monai_multirater.studies.agreement.request import nearest
 from monai_multirater.studies.agreement.result import AgreementStudy
@@ -106,7 +106,7 @@ def evaluate(
     asked = factors if question.factors else [factor for factor in factors if is_mask_factor(pairs, factor)]
     terms = [f"same_{factor}" if is_mask_factor(pairs, factor) else factor for factor in asked]
     found = analyse(
-        unordered(pairs),
+        add_size(unordered(pairs), cases),
         factors=factors,
         group=group,
         measures=question.tested,

@@ -133,7 +133,8 @@ STATISTICS = (
         "mixed", "Mixed model",
         "Linear model of the agreement of pairs in which cases (and raters) have random effects, so that several "
         "values of one case are not taken for independent. Estimates of fixed effects are differences from the "
-        "reference level.",
+        "reference level; log2_size is the change with each doubling of the size of the case. Overlap rises with size "
+        "whatever raters do: compare groups of different sizes by the model that has it.",
         "Laird and Ware 1982, doi:10.2307/2529876",
     ),
     Definition(

@@ -43,8 +43,8 @@ class AgreementStudy:
             ``<factor>_b`` of every factor of masks or raters; ``<factor>`` of every factor of cases.
         cases: one row per case: ``case``, ``raters`` (how many), ``mean_<measure>`` over its pairs, of
             sensitivity and specificity over both orders of each, of the volume difference without its sign;
-            ``min_dice``, the group measures, ``size`` (mean volume of the masks), ``undefined_distances``,
-            ``<factor>`` of cases.
+            ``min_dice``, the group measures, ``volume_at_least_k`` (what at least k raters mark), ``size`` (mean
+            volume of the masks), ``undefined_distances``, ``<factor>`` of cases.
         raters: one row per rater: ``rater``, ``cases``, ``empty_masks``, ``mean_dice`` (with each other), the human
             ceiling ``ceiling_dice``, ``ceiling_dice_low``, ``ceiling_dice_high``, ``ceiling_sensitivity``,
             ``ceiling_specificity`` (against the majority of the others), ``size_bias``, ``boundary_bias``, ``outlier``.

@@ -88,16 +88,28 @@ def _volumes(records: Sequence[Record]) -> Floats:
 
 
 def case_table(pairs: pd.DataFrame, records: Sequence[Record], request: AgreementRequest) -> pd.DataFrame:
-    """One row per case with at least two raters."""
+    """One row per case with at least two raters; ``volume_at_least_k`` with k above its number of raters is NaN."""
     several = [record for record in records if len(record["raters"]) > 1]
     table = case_means(pairs, request.chosen({**OVERLAP_MEASURES, **SURFACE_MEASURES}))
     table.insert(1, "raters", [len(record["raters"]) for record in several])
     for name in request.chosen(GROUP_MEASURES):
         table[name] = np.array([record["group"][name] for record in several], np.float64)
+    for name, volumes in _volume_curve(several).items():
+        table[name] = volumes
     table["size"] = [float(np.mean(_volumes([record]))) for record in several]
     if request.surfaces:
         table["undefined_distances"] = [record["undefined"] for record in several]
     return table
+
+
+def _volume_curve(records: Sequence[Record]) -> dict[str, Floats]:
+    """What at least k raters mark, in voxels or mm^d, for k = 1, 2, ...; nothing without group measures."""
+    most = max((len(record["at_least"]) for record in records), default=0)
+    curve = np.full((most, len(records)), np.nan)
+    for case, record in enumerate(records):
+        volumes = record["at_least"]
+        curve[: len(volumes), case] = np.array(volumes, np.float64) * record["voxel_volume"]
+    return {f"volume_at_least_{k}": volumes for k, volumes in enumerate(curve, start=1)}
 
 
 def case_means(pairs: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
