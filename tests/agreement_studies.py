@@ -16,6 +16,8 @@ from monai_multirater.studies.agreement.result import AgreementStudy, Gallery
 AWKWARD = '<b onclick="x">O\'Brien & Söhne</b> $x_1$ {{ 7*7 }} 医師'
 OTHERS = ("iou", "kappa", "sensitivity", "specificity", "volume_difference")
 SURFACES = ("hausdorff", "hausdorff95", "assd", "surface_dice")
+FEW_ARE_WITHOUT = ("iou", "specificity", "specificity_reverse", "volume_difference", "hausdorff95", "surface_dice")
+GROUP = ("krippendorff_alpha", "conformity", "entropy")
 PROBLEM_COLUMNS = ["kind", "case", "rater", "detail"]
 
 
@@ -73,7 +75,7 @@ def awkward_study(folder: Path, *, seed: int = 3) -> AgreementStudy:
     raters = _plain(16)
     raters["rater"] = [f"Dr. Bartholomew Featherstonehaugh-Cholmondeley (reader {i})" for i in range(1, 16)] + [AWKWARD]
     raters["tool <kind>"] = [f"{AWKWARD} {i % 2}" for i in range(16)]
-    pairs, table = _measured(raters, cases=25, present=4, seed=seed)
+    pairs, table = _measured(raters, cases=25, present=4, seed=seed, few=True)
     pairs.loc[::3, ["hausdorff", "assd", "dice"]] = np.nan
     pairs["kappa"] = np.nan
     table.loc[::4, ["mean_dice", "fleiss_kappa", "size"]] = np.nan
@@ -97,7 +99,7 @@ def awkward_study(folder: Path, *, seed: int = 3) -> AgreementStudy:
 
 def one_group_study() -> AgreementStudy:
     """One case, two raters, one pair; tests without enough values."""
-    pairs, table = _measured(_plain(2), cases=1, present=2, seed=4)
+    pairs, table = _measured(_plain(2), cases=1, present=2, seed=4, few=True)
     values = pd.DataFrame([_empty_test(pairs)])
     return AgreementStudy(
         name="One case", unit="voxels", pairs=pairs, cases=table, raters=_raters(_plain(2), pairs, 4), tests=values,
@@ -108,7 +110,7 @@ def one_group_study() -> AgreementStudy:
 def many_factors_study(*, seed: int = 10) -> AgreementStudy:
     """Skills with five levels, a group, and four factors of cases of which one goes with agreement."""
     raters = _plain(10).assign(skill=[f"S{i % 5}" for i in range(10)])
-    pairs, table = _measured(raters, cases=60, present=4, seed=seed)
+    pairs, table = _measured(raters, cases=60, present=4, seed=seed, few=True)
     generator = np.random.default_rng(seed)
     names = {"site": ["arm", "leg", "back", "head"], "sex": ["f", "m"], "device": ["D1", "D2"], "year": [1, 2, 3]}
     for name, levels in names.items():
@@ -129,8 +131,10 @@ def _plain(number: int) -> pd.DataFrame:
     return pd.DataFrame({"rater": [f"R{i}" for i in range(1, number + 1)]})
 
 
-def _measured(raters: pd.DataFrame, *, cases: int, present: int, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Pairs and cases; skill and group act on the agreement together."""
+def _measured(
+    raters: pd.DataFrame, *, cases: int, present: int, seed: int, few: bool = False
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Pairs and cases; skill and group act on the agreement together. ``few`` leaves out most measures."""
     generator = np.random.default_rng(seed)
     rows, table = [], []
     for index in range(cases):
@@ -150,7 +154,10 @@ def _measured(raters: pd.DataFrame, *, cases: int, present: int, seed: int) -> t
             row.update(_values(float(np.clip(generator.normal(center, 0.12), 0, 1)), generator))
         rows += own
         table.append(_case(case, malignant, size, present, own, generator))
-    return pd.DataFrame(rows).drop(columns="size"), pd.DataFrame(table)
+    pairs, cases_ = pd.DataFrame(rows).drop(columns="size"), pd.DataFrame(table)
+    if not few:
+        return pairs, cases_
+    return pairs.drop(columns=list(FEW_ARE_WITHOUT)), cases_.drop(columns=list(GROUP))
 
 
 def _values(dice: float, generator: np.random.Generator) -> dict[str, float]:
