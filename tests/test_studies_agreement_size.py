@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from monai_multirater.studies.agreement import agreement_study
+from monai_multirater.studies.agreement import AgreementStudy, agreement_study
 from monai_multirater.studies.agreement.analysis import SIZE_TERM, add_size, analyse
+from monai_multirater.studies.agreement.report_size import size_sentences
 
 FIXED = {"factors": (), "group": "kind", "measures": ("dice",), "seed": 0, "resamples": 50, "permutations": 50}
 
@@ -84,3 +85,36 @@ def test_what_at_least_k_raters_mark(tmp_path):
         expected = [float((votes >= k).sum()) for k in range(1, len(raters) + 1)]
         assert [float(row[f"volume_at_least_{k}"]) for k in range(1, len(raters) + 1)] == expected
     assert rows[1]["volume_at_least_3"] == ""
+
+
+def _study(pairs, cases, **summary):
+    found = analyse(add_size(pairs, cases), fixed=["kind"], **FIXED)
+    none = pd.DataFrame()
+    return AgreementStudy(
+        "made", "mm", pairs, cases, none, found.tests, found.dominance, found.mixed, none,
+        {"group_column": "kind", "tested": ["dice"], **summary},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("effect", "verdict"), [(0.0, "size can explain it"), (0.06, "it shows only at equal size"), (-0.06, "it stays")]
+)
+def test_the_report_says_what_size_explains(effect, verdict):
+    study = _study(*_sized(effect=effect))
+    first, second = (sentence.striptags() for sentence in size_sentences(study))
+    medians = study.cases.groupby("kind")["size"].median()
+    assert f"up to {medians['large'] / medians['small']:.1f} times" in first
+    assert f"{medians['small']:.0f} for “small”" in first
+    assert second.startswith("“small” against “large”: Dice in the mixed model without size ")
+    assert second.endswith(f": {verdict}.")
+
+
+def test_a_direction_that_reverses_is_said():
+    study = _study(*_sized(cases=400, effect=0.03))
+    assert size_sentences(study)[1].striptags().endswith(": the direction reverses.")
+
+
+def test_groups_of_one_size_need_no_word():
+    pairs, cases = _sized()
+    assert size_sentences(_study(pairs, cases.assign(size=100.0))) == ()
+    assert size_sentences(_study(pairs, cases, group_column=None)) == ()

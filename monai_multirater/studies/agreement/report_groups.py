@@ -27,6 +27,7 @@ from monai_multirater.studies.agreement.report_parts import (
     term,
 )
 from monai_multirater.studies.agreement.report_reading import Row, comparison_sentences, strata_sentence
+from monai_multirater.studies.agreement.report_size import size_sentences
 from monai_multirater.studies.agreement.report_tests import means_table, tests_table
 from monai_multirater.studies.agreement.report_values import rows_of, stratum_name, student_interval
 from monai_multirater.studies.agreement.result import AgreementStudy
@@ -60,7 +61,8 @@ def comparison_sections(study: AgreementStudy) -> tuple[Section, ...]:
     in_overview = without_difference(of_cases, group)
     for index, own in enumerate(parts):
         section = "groups" if own[0]["analysis"] == "group" else "factors"
-        blocks = found.setdefault(section, [Prose((_INTRO[section],))])
+        about_size = size_sentences(study) if section == "groups" else ()
+        blocks = found.setdefault(section, [Prose((_INTRO[section], *about_size))])
         if index == 0 and section == "groups":
             blocks += overview_blocks(of_cases, in_overview)
         if section == "groups" and own[0]["factor"] in in_overview:
