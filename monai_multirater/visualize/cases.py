@@ -251,7 +251,7 @@ def _origin(slice_index: int | None) -> Any:
 
 
 def _finish(axes: Axes, title: str) -> None:
-    axes.set_title(title, fontsize=10)
+    axes.set_title(title, fontsize=10, y=1.0)  # a given place is not searched for, which takes long
     axes.set_axis_off()
 
 
