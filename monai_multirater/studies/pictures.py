@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from numpy.typing import NDArray
 
 from monai_multirater.data import CaseRecord, Manifest, ReadError, read_image
@@ -41,5 +41,9 @@ def background(data: Manifest, case: CaseRecord, stack: NDArray[np.uint8]) -> ND
 
 
 def save_picture(figure: Any, path: Path) -> Path:
-    """Write a figure as PNG; it appears under its name complete or not at all."""
-    return write_atomically(path, partial(figure.savefig, dpi=_DOTS_PER_INCH, format="png"))
+    """Write a figure as PNG; it appears under its name complete or not at all.
+
+    ``savefig`` gives the same picture but draws it twice, the first time only for the layout, which drawing finds too.
+    """
+    figure.set_dpi(_DOTS_PER_INCH)
+    return write_atomically(path, FigureCanvasAgg(figure).print_png)

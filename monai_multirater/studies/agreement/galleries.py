@@ -14,6 +14,7 @@ from monai_multirater.data import CaseRecord, Manifest, read_mask
 from monai_multirater.studies.agreement.request import Record
 from monai_multirater.studies.agreement.result import Gallery
 from monai_multirater.studies.pictures import background, picture_paths, save_picture
+from monai_multirater.studies.pool import one_thread
 from monai_multirater.visualize import case_figure
 
 __all__ = ["disputed_cases", "draw_galleries"]
@@ -47,7 +48,8 @@ def draw_galleries(
     for case, path in zip(chosen, picture_paths(out / "pictures", chosen), strict=True):
         dice = float(means[case])
         names = [data.raters[index] for index in known[case]["raters"]]
-        save_picture(_draw(data, by_name[case], names, dice), path)
+        with one_thread():
+            save_picture(_draw(data, by_name[case], names, dice), path)
         found.append(Gallery(case, path, _text(case, names, dice, float(least[case]), known[case])))
     return tuple(found)
 
