@@ -111,19 +111,20 @@ def _dominance(row: Row, side: str) -> Cell:
 
 def level_table(rows: Sequence[Row], key: str, heading: str, unit: str) -> Table:
     """All levels of a factor two by two, one row each and level of analysis."""
-    tested: list[Shown] = [
-        (Column("p, ranks", "mann_whitney"), lambda row: p_value(row["p_mann_whitney"])),
-        (Column("p, Holm", "holm"), lambda row: p_value(row["p_holm"])),
-    ]
+    within = [name for name in ("difference_within", "p_within") if not all(is_missing(row.get(name)) for row in rows)]
+    tests = dict(_TESTS)
     shown: list[Shown] = [
         *_lead(rows, unit),
-        (Column("Means", "mean"), lambda row: Markup("{} and {}").format(
-            number(row["mean_first"], _places(row)), number(row["mean_second"], _places(row)))),
         (Column("Difference", "difference"), lambda row: number(difference(row), _places(row))),
-        *tested,
+        tests["p_holm"],
+        (Column("Means", "mean"), _means),
         (Column("d", "cohens_d"), lambda row: number(row["cohens_d"], 2)),
+        tests["p_mann_whitney"],
         (Column("n", "n"), lambda row: Markup("{} and {}").format(count(row["n_first"]), count(row["n_second"]))),
-        *[cell for name, cell in _TESTS if name in ("difference_within", "p_within")
-          and not all(is_missing(row.get(name)) for row in rows)],
-    ]  # fmt: skip
+        *(tests[name] for name in within),
+    ]
     return _table(f"table-{key}", heading, rows, shown, ())
+
+
+def _means(row: Row) -> Markup:
+    return Markup("{} and {}").format(number(row["mean_first"], _places(row)), number(row["mean_second"], _places(row)))
