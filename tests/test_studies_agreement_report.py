@@ -575,7 +575,7 @@ def test_page_in_a_browser(files: dict[str, Path], browser: Browser, kind: str) 
     assert not opened.errors
 
 
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [pytest.param(1280, marks=pytest.mark.slow), 390])
 def test_keyboard_reaches_links_and_regions(files: dict[str, Path], browser: Browser, width: int) -> None:  # noqa: F811
     page = browser.open(files["pairs"], width=width).page
     page.evaluate(
@@ -602,7 +602,7 @@ def test_skip_link_shows_when_it_has_the_focus(files: dict[str, Path], browser: 
 
 
 def test_colors_follow_the_scheme(files: dict[str, Path], browser: Browser) -> None:  # noqa: F811
-    page = browser.open(files["full"]).page
+    page = browser.open(files["many"]).page
     looks = []
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
@@ -619,6 +619,7 @@ def test_colors_follow_the_scheme(files: dict[str, Path], browser: Browser) -> N
     assert all(one != other for one, other in zip(light, dark, strict=True))
 
 
+@pytest.mark.slow
 def test_print_has_no_cut_tables(files: dict[str, Path], browser: Browser) -> None:  # noqa: F811
     page = browser.open(files["full"], width=690).page  # A4 less its margins
     page.emulate_media(media="print")
