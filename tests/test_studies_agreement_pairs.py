@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from monai_multirater.studies.agreement import agreement_from_pairs, plan_from_study
 
@@ -197,3 +198,47 @@ def test_the_published_table_gives_the_published_numbers(shared_data: Path, tmp_
     assert pairs["p_dominance_second"] == pytest.approx(0.9, abs=0.05)
     dice = study.cases["mean_dice"]
     assert [(dice > 0.95).sum(), (dice > 0.9).sum(), (dice == 0).sum()] == [342, 820, 23]
+
+
+def test_numbers_of_a_made_table_by_hand(tmp_path: Path) -> None:
+    """A table of the published form, small enough to compute every number on paper."""
+    tools, skills = {"A": "T1", "B": "T1", "C": "T2"}, {"A": "S1", "B": "S2", "C": "S2"}
+    given = [("I1", "A", "B", 0.6), ("I2", "A", "C", 0.4), ("I3", "A", "A", 0.8)]  # malignant
+    given += [("I4", "A", "B", 0.8), ("I5", "A", "C", 1.0), ("I6", "B", "C", 0.9)]  # benign, benign, not known
+    given += [("I1", "A", "ST", 0.1), ("I4", "MV", "B", 0.1)]
+    rows = [
+        {"img_id": f"{case}.JPG", "annotator1": a, "annotator2": b, "dice_score": dice}
+        | {f"tool{k}": tools.get(name, name) for k, name in ((1, a), (2, b))}
+        | {f"skill_level{k}": skills.get(name, name) for k, name in ((1, a), (2, b))}
+        for case, a, b, dice in given
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "pairs.csv", index=False)
+    kinds = ["malignant"] * 3 + ["benign", "benign", "indeterminate"]
+    images = pd.DataFrame({"isic_id": [f"I{k}" for k in range(1, 7)], "benign_malignant": kinds})
+    images.to_csv(tmp_path / "images.csv", index=False)
+    study = agreement_from_pairs(
+        tmp_path / "pairs.csv", out=tmp_path / "out", title="Made", exclude=["ST", "MV"],
+        factor_tables=[tmp_path / "images.csv"], group="benign_malignant=malignant", resamples=200,
+    )  # fmt: skip
+    assert "<h1>Made<" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert (study.name, len(study.pairs), len(study.cases)) == ("Made", 6, 6)
+    pairs = study.tests[study.tests["level"] == "pairs"].set_index(["analysis", "factor", "stratum"])
+    group = pairs.loc[("group", "malignant", "all")]
+    assert group[["mean_first", "std_first", "mean_second", "std_second"]].tolist() == pytest.approx(
+        [0.6, 0.2, 0.9, 0.1]
+    )
+    assert group["cohens_d"] == pytest.approx(-0.3 / 0.025**0.5)
+    assert group["cliffs_delta"] == pytest.approx((0 - 8) / 9)  # one tie of nine
+    assert group["dominance_first"] == pytest.approx(1.5**0.5 * 2 / 3)  # at 0.6 to 0.8: two of three against none
+    assert group["dominance_second"] == 0
+    assert group["p_mann_whitney"] == pytest.approx(stats.mannwhitneyu([0.6, 0.4, 0.8], [0.8, 1.0, 0.9]).pvalue)
+    expected = {
+        ("rater", "all"): (0.8, 3.7 / 5),
+        ("tool", "all"): (2.2 / 3, 2.3 / 3),
+        ("skill_level", "all"): (0.85, 0.7),
+        ("skill_level", "malignant=yes"): (0.8, 0.5),
+        ("skill_level", "malignant=no"): (0.9, 0.9),
+    }
+    for (factor, stratum), means in expected.items():
+        row = pairs.loc[("same-different", factor, stratum)]
+        assert row[["mean_first", "mean_second"]].tolist() == pytest.approx(list(means)), (factor, stratum)

@@ -26,6 +26,7 @@ def agreement(
     from_pairs: Annotated[
         Path | None, typer.Option(metavar="CSV", help="Start from a table of pairs that exists, not from masks.")
     ] = None,
+    title: Annotated[str, typer.Option(help="Name of the data set in the report.")] = "",
     factors: Annotated[
         list[Path] | None, typer.Option(metavar="CSV", help="Factors of cases, raters or masks; repeat.")
     ] = None,
@@ -91,6 +92,7 @@ def agreement(
 
         shared: dict[str, Any] = {
             "out": out,
+            "title": title,
             "factor_tables": factors or (),
             "factor_key": factor_key,
             "factors": factor,

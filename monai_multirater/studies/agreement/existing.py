@@ -35,6 +35,7 @@ def agreement_from_pairs(
     table: str | Path,
     *,
     out: str | Path,
+    title: str = "",
     case_column: str | None = None,
     rater_columns: Sequence[str] | None = None,
     measure_columns: Mapping[str, str] | None = None,
@@ -64,6 +65,7 @@ def agreement_from_pairs(
     Args:
         table: the CSV file.
         out: the folder.
+        title: name of the data set in the report; by default that of the file.
         case_column: name of the column of cases, where it is not recognized.
         rater_columns: names of the two columns of raters, likewise.
         measure_columns: column by measure of ``MEASURES``, likewise.
@@ -113,7 +115,7 @@ def agreement_from_pairs(
         "remarks": existing.remarks,
     }
     rows, problems = _rater_table(pairs, raters)
-    study = evaluate(Path(table).stem, unit, pairs, _case_table(pairs), rows, problems, question, facts)
+    study = evaluate(title or Path(table).stem, unit, pairs, _case_table(pairs), rows, problems, question, facts)
     return finish_study(study, folder.path, {"plan": question.plan(study.pairs)}, report=report)
 
 

@@ -21,6 +21,8 @@ __all__ = ["HD95_DEFINITIONS", "AgreementFolder", "AgreementRequest", "Record", 
 
 HD95_DEFINITIONS = ("larger", "pooled", "area")
 Record = dict[str, Any]
+RECORDS = 2
+"""Changes when records hold something else, so that cases of an older version are measured again."""
 _FUNCTION = "agreement_study"
 
 
@@ -81,6 +83,7 @@ class AgreementRequest:
         flat = voxels or any(mask.lower().endswith((*PILLOW_SUFFIXES, *NUMPY_SUFFIXES)) for mask in masks)
         unit = "voxels" if flat else "mm"
         content = {
+            "records": RECORDS,
             "manifest": str(path.resolve()),
             "raters": list(data.raters),
             "measures": list(names),

@@ -37,6 +37,7 @@ def agreement_study(
     manifest: str | Path,
     *,
     out: str | Path,
+    title: str = "",
     splits: Sequence[str] = (),
     factor_tables: Sequence[str | Path] = (),
     factor_key: str | None = None,
@@ -76,6 +77,7 @@ def agreement_study(
     Args:
         manifest: the data set. Only its structure is checked before work starts.
         out: the folder.
+        title: name of the data set in the report; by default that of the manifest, else of its folder.
         splits: which splits; all by default.
         factor_tables: CSV files with factors: a column ``case``, ``rater``, or both says what a row is about. The
             manifest's own keys of cases (``diagnosis``, ``group``, others) are factors too.
@@ -126,7 +128,7 @@ def agreement_study(
     measured = measure_cases(data, folder, request, jobs=jobs, dask=dask, progress=progress)
     wall = time.perf_counter() - start
     _log_timing(measured, wall)
-    study, ceiling = _study(data, request, measured, question)
+    study, ceiling = _study(data, request, measured, question, title)
     galleries = draw_galleries(data, study.cases, measured.records, folder.path, pictures)
     study = replace(study, galleries=galleries)
     study = finish_study(study, folder.path, {"ceiling": ceiling, "plan": question.plan(study.pairs)}, report=report)
@@ -153,7 +155,7 @@ def _factors(data: Manifest, tables: Sequence[str | Path], key: str | None) -> F
 
 
 def _study(
-    data: Manifest, request: AgreementRequest, measured: Measured, question: Question
+    data: Manifest, request: AgreementRequest, measured: Measured, question: Question, title: str
 ) -> tuple[AgreementStudy, pd.DataFrame]:
     records, raters = measured.records, data.raters
     pairs = pair_table(records, raters, request)
@@ -177,7 +179,7 @@ def _study(
         "masks_unreadable": int((problems["kind"] == "unreadable").sum()),
     }
     found = evaluate(
-        data.name or Path(request.content["manifest"]).parent.name,
+        title or data.name or Path(request.content["manifest"]).parent.name,
         request.unit, pairs, case_table(pairs, records, request), rows, problems, question, facts,
     )  # fmt: skip
     return found, ceiling
