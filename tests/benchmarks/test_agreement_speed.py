@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from drawn import draw_raters
 from medpy.metric.binary import dc
 from monai.metrics import compute_dice
 from peak import peak_mib
@@ -26,24 +27,9 @@ LEAST = {4: 35, 7: 55, 15: 100}
 PEER_IMAGES = {4: 120, 7: 40, 15: 10}
 
 
-def _raters(raters, spatial, seed):
-    rng = np.random.default_rng(seed)
-    axes = torch.meshgrid(*(torch.linspace(-1, 1, n) for n in spatial), indexing="ij")
-    planes = torch.empty((raters, *spatial), dtype=torch.uint8)
-    for r in range(raters):
-        size = 0.45 * (1 + 0.06 * rng.standard_normal())
-        distance, wave = torch.zeros(spatial), torch.ones(spatial)
-        for axis in axes:
-            shifted = axis - float(0.05 * rng.standard_normal())
-            distance += shifted**2
-            wave *= torch.cos(float(rng.uniform(4, 12)) * shifted)
-        planes[r] = distance.sqrt_() < size * (1 + 0.08 * wave)
-    return planes
-
-
 def _stack(raters):
     """2394 images; 40 different ones, each moved by whole voxels."""
-    drawn = torch.stack([_raters(raters, (256, 256), seed) for seed in range(40)])
+    drawn = torch.stack([draw_raters(raters, (256, 256), seed) for seed in range(40)])
     return torch.stack([drawn[k % 40].roll(k // 40, dims=-1) for k in range(IMAGES)])
 
 
@@ -111,7 +97,7 @@ def test_dice_of_all_pairs_of_2394_images(benchmark, raters):
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.bool], ids=str)
 def test_dice_of_all_pairs_of_a_volume(benchmark, dtype):
-    stack = _raters(4, VOLUME, seed=4).to(dtype)
+    stack = draw_raters(4, VOLUME, seed=4).to(dtype)
     for_monai = [mask[None, None].float() for mask in stack]
     for_medpy = list(stack.bool().numpy())
     np.testing.assert_array_equal(upper_pairs(pairwise_dice(stack)), _loop(dc, [for_medpy])[0])
@@ -131,7 +117,7 @@ def test_dice_of_all_pairs_of_a_volume(benchmark, dtype):
 
 def test_group_measures_of_a_volume(benchmark):
     """Beside the share of agreeing pairs and of votes in float32, the usual code."""
-    stack = _raters(4, VOLUME, seed=4)
+    stack = draw_raters(4, VOLUME, seed=4)
 
     def usual():
         votes = stack.float().sum(0)
@@ -151,7 +137,7 @@ def test_group_measures_of_a_volume(benchmark):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("raters", [4, 15])
 def test_a_volume_on_a_gpu(benchmark, raters):
-    stack = _raters(raters, VOLUME, seed=raters)
+    stack = draw_raters(raters, VOLUME, seed=raters)
     there = stack.cuda()
     assert torch.equal(pair_overlap(there).gram, pair_overlap(stack).gram)
     benchmark.pedantic(lambda: pair_overlap(there), rounds=10, warmup_rounds=3)

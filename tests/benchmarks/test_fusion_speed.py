@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from drawn import draw_raters
 from peak import peak_mib
 
 from monai_multirater.fusion import majority, simple, staple, svls
@@ -21,21 +22,6 @@ pytestmark = pytest.mark.benchmark(timer=time.process_time)
 
 IMAGES = 40
 VOLUME = (128, 512, 512)
-
-
-def _raters(raters, spatial, seed):
-    rng = np.random.default_rng(seed)
-    axes = torch.meshgrid(*(torch.linspace(-1, 1, n) for n in spatial), indexing="ij")
-    planes = torch.empty((raters, *spatial), dtype=torch.uint8)
-    for r in range(raters):
-        size = 0.45 * (1 + 0.06 * rng.standard_normal())
-        distance, wave = torch.zeros(spatial), torch.ones(spatial)
-        for axis in axes:
-            shifted = axis - float(0.05 * rng.standard_normal())
-            distance += shifted**2
-            wave *= torch.cos(float(rng.uniform(4, 12)) * shifted)
-        planes[r] = distance.sqrt_() < size * (1 + 0.08 * wave)
-    return planes
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -49,7 +35,7 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def stacks():
-    return {r: torch.stack([_raters(r, (256, 256), seed) for seed in range(IMAGES)]) for r in (3, 5, 7)}
+    return {r: torch.stack([draw_raters(r, (256, 256), seed) for seed in range(IMAGES)]) for r in (3, 5, 7)}
 
 
 def _itk(images):
@@ -101,7 +87,7 @@ def test_staple_of_40_images(benchmark, stacks, raters):
 
 @pytest.mark.parametrize("raters", [4, 7])
 def test_staple_of_a_volume(benchmark, raters):
-    stack = _raters(raters, VOLUME, seed=raters)
+    stack = draw_raters(raters, VOLUME, seed=raters)
     images = [sitk.GetImageFromArray(plane.numpy()) for plane in stack]
     found = staple(stack)
     probability, iterations, _keep = _itk(images)
@@ -120,7 +106,7 @@ def test_staple_of_a_volume(benchmark, raters):
 @pytest.mark.parametrize(("shape", "most"), [("40 images", 5), ("volume", 3)])
 def test_simple_beside_one_vote_pass(benchmark, stacks, shape, most):
     """Within 3 passes where memory decides; images in the cache are added faster than they are counted."""
-    stack = stacks[7] if shape == "40 images" else _raters(7, VOLUME, seed=7)
+    stack = stacks[7] if shape == "40 images" else draw_raters(7, VOLUME, seed=7)
     batched = shape == "40 images"
     votes = majority(stack, batched=batched)
     assert torch.equal(votes.squeeze(-3 if batched else 0), 2 * count_votes(stack, dim=int(batched)) > 7)
@@ -165,7 +151,7 @@ class _PerRater:
 
 @pytest.mark.parametrize(("dim", "least"), [(2, 25), (3, 15)], ids=["2D", "3D"])
 def test_svls_of_seven_raters(benchmark, stacks, dim, least):
-    stack = stacks[7] if dim == 2 else _raters(7, (64, 128, 128), seed=1)[None]
+    stack = stacks[7] if dim == 2 else draw_raters(7, (64, 128, 128), seed=1)[None]
     peer = _PerRater(dim)
 
     def per_rater():
@@ -189,7 +175,7 @@ def test_svls_of_seven_raters(benchmark, stacks, dim, least):
 @pytest.mark.parametrize("raters", [4, 7])
 def test_staple_of_a_volume_on_a_gpu(benchmark, raters):
     """Beside the time to read the stack once and to write the output once at the memory's own speed."""
-    stack = _raters(raters, VOLUME, seed=raters)
+    stack = draw_raters(raters, VOLUME, seed=raters)
     expected = staple(stack).probability
     there = stack.cuda()
 

@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from drawn import draw_raters
 from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 from monai.metrics.utils import get_edge_surface_distance
 from peak import peak_mib
@@ -26,21 +27,6 @@ RATERS = 4
 TOLERANCE = 2.0
 
 
-def _raters(spatial, seed):
-    rng = np.random.default_rng(seed)
-    axes = torch.meshgrid(*(torch.linspace(-1, 1, n) for n in spatial), indexing="ij")
-    planes = torch.empty((RATERS, *spatial), dtype=torch.uint8)
-    for r in range(RATERS):
-        size = 0.45 * (1 + 0.06 * rng.standard_normal())
-        distance, wave = torch.zeros(spatial), torch.ones(spatial)
-        for axis in axes:
-            shifted = axis - float(0.05 * rng.standard_normal())
-            distance += shifted**2
-            wave *= torch.cos(float(rng.uniform(4, 12)) * shifted)
-        planes[r] = distance.sqrt_() < size * (1 + 0.08 * wave)
-    return planes
-
-
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
     threads = torch.get_num_threads()
@@ -53,8 +39,8 @@ def one_thread():
 @pytest.fixture(scope="module", params=["60 images", "volume"])
 def cases(request):
     if request.param == "volume":
-        return [_raters((256, 256, 256), seed=RATERS)]
-    return [_raters((256, 256), seed) for seed in range(IMAGES)]
+        return [draw_raters(RATERS, (256, 256, 256), seed=RATERS)]
+    return [draw_raters(RATERS, (256, 256), seed) for seed in range(IMAGES)]
 
 
 def _pairs(case, measure):
