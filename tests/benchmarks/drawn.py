@@ -6,7 +6,7 @@ import torch
 
 
 def draw_raters(raters, spatial, seed):
-    """Ellipsoids, uint8 ``[raters, *spatial]``, each rater with an offset, a size and a wobbly boundary of their own."""
+    """Ellipsoids, uint8 ``[raters, *spatial]``; each rater has an offset, a size and a wobbly boundary of its own."""
     rng = np.random.default_rng(seed)
     axes = torch.meshgrid(*(torch.linspace(-1, 1, n) for n in spatial), indexing="ij")
     planes = torch.empty((raters, *spatial), dtype=torch.uint8)
