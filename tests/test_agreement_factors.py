@@ -148,6 +148,14 @@ def test_level_means_do_not_know_which_mask_is_first(pairs):
     assert raters.loc[("A", "B"), "pairs"] == 4
 
 
+@pytest.mark.parametrize("level", ["pairs", "cases"])
+def test_one_level_may_be_given_by_its_name(pairs, level):
+    for function, factor in ((compare_groups, "malignant"), (compare_same_different, "tool"), (compare_levels, "tool")):
+        alone = [row.level for row in function(pairs, factor, levels=level, **QUICK)]
+        assert alone == [row.level for row in function(pairs, factor, levels=(level,), **QUICK)]
+        assert set(alone) == {level}
+
+
 def test_undefined_values_are_left_out_and_counted(pairs):
     pairs.loc[[0, 5], "dice"] = math.nan
     row, cases = compare_groups(pairs, "malignant", **QUICK)

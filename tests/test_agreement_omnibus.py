@@ -72,3 +72,10 @@ def test_without_spread_or_sets_it_is_undefined(pairs):
 def test_an_unknown_column_is_named(pairs):
     with pytest.raises(ValueError, match=r"omnibus_tests: pairs must have the column 'sight'. Nearest are: 'site'"):
         omnibus_tests(pairs, factors=["sight"])
+
+
+@pytest.mark.parametrize("level", ["pairs", "cases"])
+def test_one_level_may_be_given_by_its_name(pairs, level):
+    pd.testing.assert_frame_equal(
+        omnibus_tests(pairs, factors=["tool"], levels=level), omnibus_tests(pairs, factors=["tool"], levels=[level])
+    )
