@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from monai_multirater.agreement.effects import FloatArray, as_sample, cliffs_del
 from monai_multirater.agreement.permutation import permutation_test
 from monai_multirater.agreement.within_cases import within_case_test
 
-__all__ = ["Comparison", "Level", "compare", "comparison_table"]
+__all__ = ["Comparison", "Level", "chosen_levels", "compare", "comparison_table"]
 
 Level = Literal["pairs", "cases"]
 
@@ -210,3 +210,8 @@ def _within(x: _Set, y: _Set, permutations: int, seed: int) -> tuple[float, floa
         x.values, y.values, first_cases=x.cases, second_cases=y.cases, resamples=permutations, seed=seed
     )
     return found.statistic, found.p_value
+
+
+def chosen_levels(levels: Level | Sequence[Level]) -> tuple[Level, ...]:
+    """Levels of analysis of an argument that may be the name of one."""
+    return cast("tuple[Level, ...]", (levels,) if isinstance(levels, str) else tuple(levels))

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from monai_multirater.agreement.comparison import Comparison, Level, compare, comparison_table
+from monai_multirater.agreement.comparison import Comparison, Level, chosen_levels, compare, comparison_table
 from monai_multirater.agreement.pair_table import (
     case_factor,
     check_columns,
@@ -37,7 +37,7 @@ class _Settings:
     """How every comparison of a call is computed."""
 
     measure: str
-    levels: Sequence[Level]
+    levels: Level | Sequence[Level]
     resamples: int
     permutations: int
     seed: int
@@ -49,7 +49,7 @@ def compare_groups(
     *,
     measure: str = "dice",
     versus: Any = None,
-    levels: Sequence[Level] = LEVELS,
+    levels: Level | Sequence[Level] = LEVELS,
     resamples: int = 1000,
     permutations: int = 9999,
     seed: int = 0,
@@ -107,7 +107,7 @@ def compare_same_different(
     *,
     measure: str = "dice",
     strata: str | None = None,
-    levels: Sequence[Level] = LEVELS,
+    levels: Level | Sequence[Level] = LEVELS,
     resamples: int = 1000,
     permutations: int = 9999,
     seed: int = 0,
@@ -157,7 +157,7 @@ def compare_levels(
     factor: str,
     *,
     measure: str = "dice",
-    levels: Sequence[Level] = LEVELS,
+    levels: Level | Sequence[Level] = LEVELS,
     resamples: int = 1000,
     permutations: int = 9999,
     seed: int = 0,
@@ -252,7 +252,7 @@ def _compare(
     values = pairs[settings.measure].to_numpy(np.float64)
     cases = pairs["case"].to_numpy(dtype=object)
     analysis, factor, stratum = labels
-    for level in settings.levels:
+    for level in chosen_levels(settings.levels):
         yield compare(
             values[first],
             values[second],

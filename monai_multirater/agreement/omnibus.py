@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from monai_multirater.agreement.comparison import Level
+from monai_multirater.agreement.comparison import Level, chosen_levels
 from monai_multirater.agreement.pair_table import case_factor, check_columns, factor_levels, is_mask_factor, mask_factor
 
 __all__ = ["omnibus_tests"]
@@ -24,7 +24,7 @@ def omnibus_tests(
     *,
     factors: Sequence[str],
     measures: Sequence[str] = ("dice",),
-    levels: Sequence[Level] = ("pairs", "cases"),
+    levels: Level | Sequence[Level] = ("pairs", "cases"),
 ) -> pd.DataFrame:
     """Kruskal-Wallis test of the agreement by the levels of each factor, through SciPy.
 
@@ -56,7 +56,7 @@ def omnibus_tests(
         analysis, labels = _labels(pairs, factor, function)
         for measure in measures:
             table = pd.DataFrame({"case": pairs["case"], "label": labels, "value": pairs[measure]}).dropna()
-            for level in levels:
+            for level in chosen_levels(levels):
                 rows.append((analysis, factor, measure, level, *_test(table, level)))
     return pd.DataFrame(rows, columns=list(_COLUMNS))
 
