@@ -81,12 +81,10 @@ def test_values_are_those_of_every_choice_of_raters():
 def test_cases_weigh_the_same_however_many_raters_marked_them():
     """Case x has one pair of value 0, case y three of value 1: the mean of a study is a half."""
     rows = [("x", "A", "B", 0.0), ("y", "A", "B", 1.0), ("y", "A", "C", 1.0), ("y", "B", "C", 1.0)]
-    table = plan_study(
-        pd.DataFrame(rows, columns=["case", "rater_a", "rater_b", "dice"]), raters=(2, 3), cases=(1, 100)
-    )
-    assert table["mean"].tolist() == [0.5, 0.5, 1, 1]
-    assert table.width.tolist() == pytest.approx([1, 2 * 1.96 * 0.5 / 10, 0, 0], rel=0.1)
-    assert table.pilot_cases.tolist() == [2, 2, 1, 1]
+    table = plan_study(pd.DataFrame(rows, columns=["case", "rater_a", "rater_b", "dice"]), raters=(2,), cases=(1, 100))
+    assert table["mean"].tolist() == [0.5, 0.5]
+    assert table.width.tolist() == pytest.approx([1, 2 * 1.96 * 0.5 / 10], rel=0.1)
+    assert table.pilot_cases.tolist() == [2, 2]
     assert table.remark.str.contains("little to go by").all()
 
 
@@ -200,3 +198,17 @@ def test_the_search_ends():
 def test_errors_say_what_was_received(call, says):
     with pytest.raises(ValueError, match=says):
         call(_study(0, cases=3))
+
+
+def test_one_case_of_the_pilot_says_nothing_of_the_width() -> None:
+    """Only one case has three raters: every study drawn from it is the same, its interval would have no width."""
+    rows = [(f"c{k}", "A", "B", 0.5 + 0.02 * k) for k in range(12)]
+    rows += [("c0", "A", "C", 0.4), ("c0", "B", "C", 0.3)]
+    pairs = pd.DataFrame(rows, columns=["case", "rater_a", "rater_b", "dice"])
+    planned = plan_study(pairs, raters=(2, 3), cases=(20,), resamples=50).set_index("raters")
+    assert planned.loc[2, "width"] > 0
+    assert np.isnan(planned.loc[3, "width"])
+    assert not planned.loc[3, "available"]
+    assert planned.loc[3, "remark"] == "not available: only one case of the pilot has 3 raters"
+    needed = required_cases(0.05, pairs, raters=(3,), resamples=50)
+    assert np.isnan(needed.loc[0, "cases"])

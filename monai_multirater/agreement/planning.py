@@ -38,17 +38,20 @@ class _Pilot:
             pools = fixed_pools(matrices, raters, generator)
         else:
             pools = [pool for pool in [open_pool(matrices, raters, generator)] if pool.count.size]
+        alone = bool(pools) and max(pool.count.size for pool in pools) < 2  # nothing varies between such studies
         most = max((len(matrix.raters) for matrix in matrices), default=0)
         remark = ""
         if most < raters:
             remark = f"not available: at most {most} raters marked the same case"
+        elif alone:
+            remark = f"not available: only one case of the pilot has {raters} raters"
         elif not pools:
             remark = f"not available: no {raters} raters marked {LEAST_CASES} cases together"
         elif max(pool.count.size for pool in pools) < LEAST_CASES:
             remark = f"little to go by: only {pools[0].count.size} cases of the pilot have {raters} raters"
         elif panel == "fixed" and len(pools) == 1:
             remark = f"the pilot has one panel of {raters} raters, and cannot tell what the choice of raters adds"
-        return cls(pools, remark)
+        return cls([] if alone else pools, remark)
 
     def means(self, cases: int, resamples: int, seed: int) -> FloatArray:
         """Mean agreement found by each simulated study."""

@@ -114,7 +114,7 @@ def histogram_chart(values: Array, measure: Measure, *, unit: str, of: str) -> C
     numbers = Table(f"{key}-numbers", f"Numbers: {of} by {label}", columns, rows, note=note)
     best = "The closer to 0, the better" if measure.best == 0 else "1 is perfect agreement"
     caption = Markup("{}: {}. {}").format(
-        term(measure.name, title_of(measure.name, "")), best.lower() if best[0] == "T" else best, note
+        term(measure.name, title_of(measure.name, unit)), best.lower() if best[0] == "T" else best, note
     )
     return Chart(key, label_of(measure.name), words, svg, caption, numbers)
 

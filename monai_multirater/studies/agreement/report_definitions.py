@@ -82,15 +82,18 @@ STATISTICS = (
     ),
     Definition(
         "permutation", "Permutation test",
-        "Share of random divisions of whole cases into groups of these sizes whose means differ at least as much, "
-        "the observed one counted with them. Undefined where cases have values in both groups.",
+        "Whole cases are divided into groups of these sizes at random. The share of divisions, the observed one "
+        "counted with them, whose means differ at least as much in the observed direction, twice. Undefined where "
+        "cases have values in both groups.",
         "Phipson and Smyth 2010, doi:10.2202/1544-6115.1585",
     ),
     Definition(
         "within", "Within cases",
         "For labels that belong to pairs of raters, such as same and different: the mean, over the cases that have "
-        "pairs of both kinds, of the difference of their two means. p: share of random exchanges of the labels within "
-        "each case that give a difference at least as large. Hard cases cannot be taken for an effect of the factor "
+        "pairs of both kinds, of the difference of their two means. p: twice the share of random exchanges of the "
+        "labels within each case that give a difference at least as large in the observed direction. Counted by pairs, "
+        "the labels of single pairs are exchanged; counted by cases, those of the two means of a case, which finds "
+        "small differences that are the same in most cases. Hard cases cannot be taken for an effect of the factor "
         "here, but cases with one kind of pairs say nothing.",
         "Good 2005, doi:10.1007/b138696",
     ),

@@ -164,6 +164,14 @@ def _name_of(row: Row) -> str:
     return f"{row['factor']}: {row['first']} and {row['second']}, {row['level']}"
 
 
+def _estimate(row: Row) -> str | Markup:
+    """Variances are small numbers: three significant digits; everything else with three places."""
+    value = float(row["estimate"])
+    if "variance" not in str(row["term"]) or not 0 < abs(value) < 0.1:
+        return number(value)
+    return number(value, min(2 - math.floor(math.log10(abs(value))), 12))
+
+
 def mixed_section(study: AgreementStudy) -> Section | None:
     """Tables of the mixed models; None without one."""
     if not len(study.mixed):
@@ -184,7 +192,7 @@ def mixed_section(study: AgreementStudy) -> Section | None:
     ]
     for index, (model, rows) in enumerate(study.mixed.groupby("model", sort=False)):
         cells = tuple(
-            (str(row["term"]), number(row["estimate"]), interval(row["low"], row["high"]), p_value(row["p"]))
+            (str(row["term"]), _estimate(row), interval(row["low"], row["high"]), p_value(row["p"]))
             for row in rows_of(rows)
         )
         tables.append(Table(f"table-mixed-{index}", f"Mixed model: {model}", columns, cells))

@@ -34,8 +34,8 @@ _COUNTED = {"pairs": "By pairs of raters", "cases": "By cases, each counted once
 
 
 def effect_word(d: float) -> str:
-    """Cohen's words for the size of d."""
-    size = abs(d)
+    """Cohen's words for the size of d, as it is shown."""
+    size = abs(round(d, 2))
     bounds = ((0.2, "less than small"), (0.5, "small"), (0.8, "medium"), (np.inf, "large"))
     return next(word for bound, word in bounds if size < bound) + " by convention"
 
@@ -155,8 +155,9 @@ def _dominance(row: Row, title: str) -> list[Markup]:
     high, low = (row["second"], row["first"]) if rejected[0] else (row["first"], row["second"])
     sides = ("first", "second") if rejected[0] else ("second", "first")
     text = (
-        "By {}, “{}” {} “{}” as far as the data can tell: whatever {} is taken as a limit, no larger share of “{}” "
-        "stays below it. That “{}” has the higher values throughout is rejected ({}); that “{}” has them is not ({})."
+        "By {}, “{}” {} “{}” as far as the data can tell: whatever {} is taken as a limit, no clearly larger share of "
+        "“{}” stays below it. That “{}” has the higher values throughout is rejected ({}); that “{}” has them is not "
+        "({})."
     )
     shown = [Markup("statistic {}, p\u00a0{}{}").format(*_statistic(row, side)) for side in sides]
     return [Markup(text).format(row["level"], high, link, low, title, high, low, shown[0], high, shown[1])]

@@ -58,7 +58,7 @@ class AgreementStudy:
             ``low``, ``high``, ``p``.
         problems: ``kind`` (``unreadable``, ``empty``, ``flipped``, ``duplicate``, ``outlier rater``, ``outlier mask``,
             ``one rater``), ``case``, ``rater``, ``detail``.
-        summary: facts by name, as ``summary.json`` holds them: counts of cases, pairs, raters; cases left out; mean
+        summary: facts by name, as ``agreement.json`` holds them: counts of cases, pairs, raters; cases left out; mean
             and interval of each measure; the request.
         galleries: the most disputed cases, the worst first.
     """
