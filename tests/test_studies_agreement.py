@@ -271,8 +271,8 @@ def test_a_value_against_the_rest(tmp_path: Path) -> None:
     [
         ({"group": "diagnose"}, r"group must name a factor of cases. Got 'diagnose'; closest: diagnosis"),
         ({"group": "skill"}, r"group must name a factor of cases. Got 'skill'"),
-        ({"group": "site=hand"}, r"group 'site' must have the value 'hand' and others. Got"),
-        ({"group": "constant"}, r"group 'constant' must have 2 to 10 values. Got 1; give one of them"),
+        ({"group": "site=hand"}, r"group 'site' has no value 'hand'; there are: arm, leg, back"),
+        ({"group": "constant"}, r"group 'constant' must have two values or more. Got x"),
         ({"factors": ["skil"]}, r"there is no factor 'skil'; closest: skill"),
         ({"factors": ["constant"]}, r"factor 'constant' cannot be analysed: it has one level only \(x\)"),
         ({"tested": ["assd"]}, r"tested must name measures of pairs. Got 'assd'"),
@@ -292,15 +292,103 @@ def test_a_bad_request_is_refused(tmp_path: Path, options: dict[str, Any], messa
 
 
 @pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"factors": ["age"]}, r"factor 'age' cannot be analysed: it has 22 levels, more than 20"),
+        ({"factors": ["constant"]}, r"factor 'constant' cannot be analysed: it has one level only \(1\)"),
+        ({"group": "lonely"}, r"group 'lonely' must have two values or more. Got x"),
+        ({"group": "flag=2"}, r"group 'flag' has no value '2'; there are: 0, 1"),
+        ({"dask": "0"}, r"dask must be an address or at least 1 worker. Got '0'"),
+    ],
+    ids=["levels", "one-level", "group-of-one-rater", "value", "dask"],
+)
+def test_what_cannot_be_compared_is_refused_before_anything_is_measured(
+    tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    manifest = make_dataset(
+        tmp_path, suffix=".png", shape=(8, 8), cases=23, missing=((0, "ben"), (0, "cleo"))
+    )  # c0 has one rater and nothing to compare
+    rows = [f"c{k},{k},1.0,{'xy'[not k]},{('1', '0', '')[k % 3]}" for k in range(23)]
+    (tmp_path / "cases.csv").write_text("\n".join(["case,age,constant,lonely,flag", *rows]))
+    with pytest.raises(ValueError, match=message):
+        agreement_study(manifest, out=tmp_path / "out", factor_tables=[tmp_path / "cases.csv"], **QUICK | options)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("text", ["1", "1.0", "01"])
+def test_a_number_that_names_a_group_may_be_written_in_any_way(tmp_path: Path, text: str) -> None:
+    manifest = make_dataset(tmp_path, suffix=".png", shape=(8, 8), cases=9)
+    rows = [f" c{k} , {('1', '0', '')[k % 3]}" for k in range(9)]
+    (tmp_path / "cases.csv").write_text("\n".join(["\ufeffcase , flag", *rows, ",", ""]), encoding="utf-8")
+    options = QUICK | {"factor_tables": [tmp_path / "cases.csv"], "group": f"flag={text}", "measures": "overlap"}
+    study = agreement_study(manifest, out=tmp_path / "out", **options)
+    ones = study.cases["case"].isin(["c0", "c3", "c6"])
+    row = study.tests[(study.tests["analysis"] == "group") & (study.tests["level"] == "cases")].iloc[0]
+    assert (row["n_first"], row["n_second"]) == (3, 3)
+    assert row["mean_first"] == pytest.approx(study.cases.loc[ones, "mean_dice"].mean())
+
+
+def test_a_table_in_another_encoding_is_refused(tmp_path: Path) -> None:
+    manifest = make_dataset(tmp_path, suffix=".png", shape=(8, 8))
+    (tmp_path / "bad.csv").write_bytes("case,site\nc1,Füße\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"must be a CSV table in UTF-8. Got byte 0xfc at position 14"):
+        agreement_study(manifest, out=tmp_path / "out", factor_tables=[tmp_path / "bad.csv"], **QUICK)
+
+
+def test_the_folder_must_not_be_a_file_or_hold_the_data(tmp_path: Path) -> None:
+    manifest = make_dataset(tmp_path, suffix=".png", shape=(8, 8))
+    for folder in (tmp_path, tmp_path / "anna"):
+        with pytest.raises(ValueError, match=r"out must be a folder of its own. Got .*, which holds the data set"):
+            agreement_study(manifest, out=folder, **QUICK)
+    with pytest.raises(ValueError, match=r"out must be a folder. Got the file .*manifest.json"):
+        agreement_study(manifest, out=manifest, **QUICK)
+
+
+def test_pictures_of_cases_with_long_or_odd_names(tmp_path: Path) -> None:
+    manifest = make_dataset(tmp_path, suffix=".png", shape=(24, 20), cases=4)
+    names, content = ["n" * 300, "a/b", "..", "é ü"], json.loads(manifest.read_text())
+    for record, name in zip([*content["training"], *content["test"]], names, strict=True):
+        record["case"] = name
+    manifest.write_text(json.dumps(content))
+    study = agreement_study(manifest, out=tmp_path / "out", **QUICK | {"pictures": 4})
+    assert {gallery.case for gallery in study.galleries} == set(names)
+    assert len({gallery.picture for gallery in study.galleries}) == 4
+    assert all(gallery.picture.parent == tmp_path / "out" / "pictures" for gallery in study.galleries)
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("a,b\n1,2\n", "must have a column 'case' or 'rater'"),
-        ("case,tool\nc1,pen\nc1,brush\n", "factor 'tool' must have one value for each key. Got two for c1"),
+        ("case,tool\nc1,pen\nc1,brush\n", "factor 'tool' must have one value for each key. Got pen, brush for c1"),
         ("first,second,age\nc1,c2,5\nc3,c4,6\n", r"several columns name cases \(first, second\)"),
         ("case,diagnosis\nc1,5\n", "a factor must come from one place only. Got twice: diagnosis"),
-        ("", "is not a CSV table"),
+        ("", "is not a CSV table: it is empty"),
+        ("kase,age\nz,5\n", "the raters are anna, ben, cleo, cases c0, c1, c2, c3, c4, ..."),
+        (
+            "case,age\nc01,5\nc02,6\n",
+            "must have rows of the cases or raters of the study. Got case c01, c02; the raters",
+        ),
+        ("case,age\n", "must have a row. Got only the columns case, age"),
+        ("case\nc1\n", "must have a column of a factor. Got only the columns case"),
+        ("case,age,age\nc1,5,6\n", "must have every column once. Got twice: age"),
+        ("case,age\nc1,5,6\n", r"a row must have as many cells as the first, 2. Got 3 in row 2"),
+        ("case;age\nc1;5\n", "must be separated by commas. Got semicolons in the first line"),
     ],
-    ids=["no-key", "two-values", "two-keys", "twice", "empty"],
+    ids=[
+        "no-key",
+        "two-values",
+        "two-keys",
+        "twice",
+        "empty",
+        "unknown-column",
+        "unknown-cases",
+        "no-rows",
+        "no-factor",
+        "column-twice",
+        "long-row",
+        "semicolons",
+    ],
 )
 def test_a_bad_table_of_factors_is_refused(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "bad.csv").write_text(text)

@@ -175,6 +175,40 @@ def test_text_for_a_number_is_refused_and_infinity_is_undefined(
     assert "4 infinite values of hd count as undefined." in caplog.text
 
 
+def test_rows_are_counted_as_in_the_file(tmp_path: Path) -> None:
+    text = "case,rater_a,rater_b,dice\nc0,a,ST,0.5\n\nc0,a,b,0.5\nc1,a,,0.5\n"
+    (tmp_path / "pairs.csv").write_text(text)
+    with pytest.raises(ValueError, match=r"Got an empty cell in row 5"):
+        agreement_from_pairs(tmp_path / "pairs.csv", out=tmp_path / "out", **QUICK)
+
+
+def test_a_column_of_cases_with_many_values_is_known_when_asked_for(tmp_path: Path) -> None:
+    rows = "".join(f"c{k},a,b,0.{k + 10},{k}\n" for k in range(25))
+    (tmp_path / "pairs.csv").write_text("case,rater_a,rater_b,dice,age\n" + rows)
+    with pytest.raises(
+        ValueError, match=r"group 'age' must have 2 to 10 values. Got 25; give one of them as age=VALUE"
+    ):
+        agreement_from_pairs(tmp_path / "pairs.csv", out=tmp_path / "out", group="age", **QUICK)
+    with pytest.raises(ValueError, match=r"factor 'age' cannot be analysed: it has 25 levels, more than 20"):
+        agreement_from_pairs(tmp_path / "pairs.csv", out=tmp_path / "out", factors=["age"], **QUICK)
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_rater_who_marked_everything_twice(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = "".join(f"c{k},a,a,0.{k + 5}\n" for k in (0, 1, 2, 2))
+    (tmp_path / "pairs.csv").write_text("case,rater_a,rater_b,dice\n" + rows)
+    study = agreement_from_pairs(tmp_path / "pairs.csv", out=tmp_path / "out", **QUICK)
+    assert study.summary["measures"]["dice"]["mean"] == pytest.approx((0.5 + 0.6 + 0.7 + 0.7) / 4)
+    assert not study.raters["outlier"].any()
+    assert "1 rows are equal to an earlier one in every cell; they count again." in caplog.text
+
+
+def test_a_table_without_any_dice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "pairs.csv").write_text("case,rater_a,rater_b,dice\nc0,a,b,nan\nc1,a,b,\n")
+    with pytest.raises(ValueError, match=r"dice must have a value in some row. Got none"):
+        agreement_from_pairs(tmp_path / "pairs.csv", out=tmp_path / "out", **QUICK)
+
+
 def test_the_published_table_gives_the_published_numbers(shared_data: Path, tmp_path: Path) -> None:
     folder = shared_data / "imapp"
     study = agreement_from_pairs(

@@ -52,11 +52,15 @@ class Question:
         """All factors."""
         return (*self.known.names, *self.in_pairs)
 
-    def check(self, measures: Sequence[str]) -> None:
+    def check(self, measures: Sequence[str], pairs: pd.DataFrame) -> None:
         """Refuse what can be refused before anything is measured.
 
+        Args:
+            measures: that will be there.
+            pairs: table of the pairs there are; its measures are not looked at.
+
         Raises:
-            ValueError: an unknown factor, group or tested measure, or no resample.
+            ValueError: an unknown tested measure, factor or group, one that cannot be compared, or no resample.
         """
         if self.resamples < 1 or self.permutations < 1:
             raise ValueError(
@@ -69,11 +73,11 @@ class Question:
                 raise ValueError(
                     f"{_FUNCTION}: tested must name measures of pairs. Got {name!r}; {nearest(name, pair)}."
                 )
-        for name in self.factors or ():
-            if name not in self.names:
-                raise ValueError(f"{_FUNCTION}: there is no factor {name!r}; {nearest(name, self.names)}.")
-        if self.group:
-            check_group({name: list(values.values()) for name, values in self.known.cases.items()}, self.group)
+        if self.group or self.factors:
+            pairs, cases = attach_factors(pairs, pairs[["case"]].drop_duplicates(), self.known)
+            if self.group:
+                check_group({name: cases[name] for name in self.known.cases}, self.group)
+            choose_factors(pairs, self.names, self.factors)
 
     def plan(self, pairs: pd.DataFrame) -> pd.DataFrame:
         """Width of the interval of the mean Dice for numbers of raters and cases of another study."""
@@ -101,7 +105,8 @@ def evaluate(
     factors, left_out = choose_factors(pairs, question.names, question.factors)
     divided = (question.group or "").partition("=")[0]
     factors = [factor for factor in factors if factor != divided or (question.factors and group != divided)]
-    if (pairs["rater_a"] == pairs["rater_b"]).any():
+    alone = pairs["rater_a"] == pairs["rater_b"]
+    if alone.any() and not alone.all():
         factors.append("rater")
     asked = factors if question.factors else [factor for factor in factors if is_mask_factor(pairs, factor)]
     terms = [f"same_{factor}" if is_mask_factor(pairs, factor) else factor for factor in asked]

@@ -96,13 +96,14 @@ def agreement_from_pairs(
         rater_columns=rater_columns,
         measure_columns=measure_columns,
         exclude=exclude,
+        asked=[*(factors or ()), *([group.partition("=")[0]] if group else [])],
     )
     pairs, known = _split(existing)
     raters = sorted({*pairs["rater_a"], *pairs["rater_b"]})
     for path in factor_tables:
         known = known.merge(read_factors(Path(path), list(pairs["case"].unique()), raters, key=factor_key))
     question = Question(known, factors, group, tuple(tested), seed, resamples, permutations, existing.mask_factors)
-    question.check([name for name in MEASURES if has_unordered(pairs, name)])
+    question.check([name for name in MEASURES if has_unordered(pairs, name)], pairs)
     request = {"pairs": str(Path(table).resolve()), "excluded": sorted(existing.excluded), "unit": unit}
     folder = AgreementFolder(Path(out).resolve(), request)
     folder.open(overwrite=overwrite)
@@ -154,7 +155,7 @@ def _rater_table(pairs: pd.DataFrame, raters: Sequence[str]) -> tuple[pd.DataFra
     columns = {name: k for k, name in enumerate(raters)}
     median = both.groupby(["case", "rater"], sort=False)["dice"].median().reset_index()
     matrix[median["case"].map(places), median["rater"].map(columns)] = median["dice"]
-    found = find_outliers(matrix)
+    found = find_outliers(matrix) if len(raters) > 1 else None
     mean = mean_with_others(pairs)
     marked = by_rater(pairs).groupby("rater")["case"].nunique()
     table = pd.DataFrame(
@@ -163,9 +164,9 @@ def _rater_table(pairs: pd.DataFrame, raters: Sequence[str]) -> tuple[pd.DataFra
                 "rater": name,
                 "cases": int(marked[name]),
                 "mean_dice": mean.get(name, np.nan),
-                "outlier": bool(found.flagged[columns[name]]),
+                "outlier": found is not None and bool(found.flagged[columns[name]]),
             }
             for name in raters
         ]
     )
-    return table, pd.DataFrame(outlier_rows(found, cases, raters), columns=list(PROBLEM_COLUMNS))
+    return table, pd.DataFrame(outlier_rows(found, cases, raters) if found else [], columns=list(PROBLEM_COLUMNS))

@@ -11,8 +11,9 @@ from typing import Any
 import pandas as pd
 
 from monai_multirater.agreement.measures import MEASURES
+from monai_multirater.agreement.pair_table import level_name
 from monai_multirater.data import Manifest
-from monai_multirater.studies.agreement.matching import Names, key_columns, read_table
+from monai_multirater.studies.agreement.matching import Names, examples, key_columns, read_table
 from monai_multirater.studies.agreement.request import nearest
 from monai_multirater.studies.agreement.unordered import REVERSE
 
@@ -98,7 +99,9 @@ def read_factors(path: Path, cases: Sequence[str], raters: Sequence[str], *, key
     names = Names(cases)
     case_column, rater_column = key_columns(table, names, raters, path=path, key=key)
     keys = [column for column in (case_column, rater_column) if column]
+    _check_rows(table, keys, path)
     remarks: list[str] = []
+    given = {column: list(table[column].dropna().unique()) for column in keys}
     if case_column:
         table[case_column] = [names.find(value) for value in table[case_column]]
     if rater_column:
@@ -108,15 +111,29 @@ def read_factors(path: Path, cases: Sequence[str], raters: Sequence[str], *, key
     if lost:
         remarks.append(f"{path.name}: {lost} of {len(table)} rows belong to no case or rater of the study.")
     table = table.dropna(subset=keys)
+    if not len(table):
+        found = "; ".join(f"{column} {examples(values)}" for column, values in given.items())
+        raise ValueError(
+            f"{_FUNCTION}: {path} must have rows of the cases or raters of the study. Got {found or 'none'}; "
+            f"the raters are {examples(raters)}, cases {examples(cases)}."
+        )
     columns = [column for column in table.columns if column not in keys]
     reserved = [column for column in columns if column in _RESERVED or column.endswith(("_a", "_b"))]
     if reserved:
         remarks.append(f"{path.name}: left out, their names have another meaning here: {', '.join(reserved)}.")
     values = {name: _values(table, keys, name, path) for name in columns if name not in reserved}
+    if empty := [name for name, found in values.items() if not found]:
+        remarks.append(f"{path.name}: left out, they have no values: {', '.join(empty)}.")
     values = {name: found for name, found in values.items() if found}
     if rater_column and case_column:
         return Factors(masks=values, remarks=tuple(remarks))
     return Factors(raters=values, remarks=tuple(remarks)) if rater_column else Factors(values, remarks=tuple(remarks))
+
+
+def _check_rows(table: pd.DataFrame, keys: list[str], path: Path) -> None:
+    if not len(table) or len(table.columns) == len(keys):
+        what = "a row" if not len(table) else "a column of a factor"
+        raise ValueError(f"{_FUNCTION}: {path} must have {what}. Got only the columns {', '.join(table.columns)}.")
 
 
 def _values(table: pd.DataFrame, keys: list[str], name: str, path: Path) -> dict[Any, Any]:
@@ -124,7 +141,10 @@ def _values(table: pd.DataFrame, keys: list[str], name: str, path: Path) -> dict
     if rows.duplicated(keys).any():
         first = rows[rows.duplicated(keys)].iloc[0]
         where = ", ".join(str(first[column]) for column in keys)
-        raise ValueError(f"{_FUNCTION}: {path}: factor {name!r} must have one value for each key. Got two for {where}.")
+        two = rows.loc[(rows[keys] == first[keys]).all(axis=1), name].tolist()
+        raise ValueError(
+            f"{_FUNCTION}: {path}: factor {name!r} must have one value for each key. Got {examples(two)} for {where}."
+        )
     numbers = pd.to_numeric(rows[name], errors="coerce")
     values = rows[name] if numbers.isna().any() else numbers
     index = [rows[column].tolist() for column in keys]
@@ -158,18 +178,18 @@ def split_group(pairs: pd.DataFrame, cases: pd.DataFrame, factors: Sequence[str]
         ValueError: for an unknown column or value, or a column that cannot divide the cases.
     """
     name, _, value = group.partition("=")
-    words = check_group({factor: cases[factor] for factor in factors}, group)
+    level = check_group({factor: cases[factor] for factor in factors}, group)
     if not value:
         return name
     column = value if value.isidentifier() and value not in {*pairs.columns, *factors} else group
     for table in (pairs, cases):
         known = table[name].notna()
-        table[column] = (table[name] == words[value]).astype(object).where(known, None)
+        table[column] = (table[name] == level).astype(object).where(known, None)
     return column
 
 
-def check_group(factors: Mapping[str, Any], group: str) -> dict[str, Any]:
-    """Return the levels of the factor that a group names, by their text; ``factors`` are values by factor.
+def check_group(factors: Mapping[str, Any], group: str) -> Any:
+    """Return the level that a group names, None if it names only a column; ``factors`` are values by factor.
 
     Raises:
         ValueError: as :func:`split_group`.
@@ -177,17 +197,34 @@ def check_group(factors: Mapping[str, Any], group: str) -> dict[str, Any]:
     name, equals, value = group.partition("=")
     if name not in factors:
         raise ValueError(f"{_FUNCTION}: group must name a factor of cases. Got {name!r}; {nearest(name, factors)}.")
-    words = {str(level): level for level in _levels(pd.Series(factors[name], dtype=object))}
-    if not equals and not 2 <= len(words) <= MOST_LEVELS:
-        raise ValueError(
-            f"{_FUNCTION}: group {name!r} must have 2 to {MOST_LEVELS} values. Got {len(words)}"
-            + (f"; give one of them as {name}=VALUE." if words else ".")
-        )
-    if equals and (value not in words or len(words) < 2):
-        raise ValueError(
-            f"{_FUNCTION}: group {name!r} must have the value {value!r} and others. Got {nearest(value, words)}."
-        )
-    return words
+    levels = _levels(pd.Series(factors[name], dtype=object))
+    if len(levels) < 2:
+        only = level_name(levels[0]) if levels else "none"
+        raise ValueError(f"{_FUNCTION}: group {name!r} must have two values or more. Got {only}.")
+    if not equals:
+        if len(levels) > MOST_LEVELS:
+            raise ValueError(
+                f"{_FUNCTION}: group {name!r} must have 2 to {MOST_LEVELS} values. Got {len(levels)}; give one of them "
+                f"as {name}=VALUE."
+            )
+        return None
+    level = _find_level(levels, value)
+    if level is None:
+        words = nearest(value, map(level_name, levels))
+        raise ValueError(f"{_FUNCTION}: group {name!r} has no value {value!r}; {words}.")
+    return level
+
+
+def _find_level(levels: Sequence[Any], text: str) -> Any:
+    """The level with this text or number (``1``, ``01`` and ``1.0`` are one); None if there is none."""
+    by_text = {word: level for level in levels for word in (str(level), level_name(level))}
+    if text in by_text:
+        return by_text[text]
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return next((level for level in levels if not isinstance(level, str) and level == number), None)
 
 
 def choose_factors(
@@ -228,7 +265,7 @@ def _unfit(pairs: pd.DataFrame, name: str, asked: bool) -> str:
         if len(levels) > 1 and (same.all() or not same.any()):
             return f"all pairs have {'the same' if same.all() else 'different'} levels"
     if len(levels) < 2:
-        return f"it has one level only ({levels[0]})" if levels else "it has no values"
+        return f"it has one level only ({level_name(levels[0])})" if levels else "it has no values"
     most = MOST_ASKED if asked else MOST_CASE_LEVELS if of_cases else MOST_LEVELS
     if len(levels) <= most:
         return ""

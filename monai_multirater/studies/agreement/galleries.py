@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,12 @@ from monai_multirater.studies.agreement.request import Record
 from monai_multirater.studies.agreement.result import Gallery
 from monai_multirater.studies.pictures import background, picture_paths, save_picture
 from monai_multirater.studies.pool import one_thread
+from monai_multirater.studies.records import file_name
 from monai_multirater.visualize import case_figure
 
 __all__ = ["disputed_cases", "draw_galleries"]
+
+_LONGEST = 200  # bytes of a file name; file systems allow 255, and a file has a longer name until it is complete
 
 
 def disputed_cases(cases: pd.DataFrame, records: Sequence[Record], number: int) -> list[str]:
@@ -39,19 +43,27 @@ def disputed_cases(cases: pd.DataFrame, records: Sequence[Record], number: int) 
 def draw_galleries(
     data: Manifest, cases: pd.DataFrame, records: Sequence[Record], out: Path, number: int
 ) -> tuple[Gallery, ...]:
-    """Write ``pictures/<case>.png`` of the most disputed cases, and remove pictures of others."""
+    """Write ``pictures/<case>.png`` of the most disputed cases, and remove pictures of others.
+
+    A name that is too long for a file becomes a short one that stands for it.
+    """
     by_name = {record.case: record for record in data.cases}
     known = {record["case"]: record for record in records}
     means, least = (dict(zip(cases["case"], cases[name], strict=True)) for name in ("mean_dice", "min_dice"))
     chosen = disputed_cases(cases, records, number)
     found = []
-    for case, path in zip(chosen, picture_paths(out / "pictures", chosen), strict=True):
+    for case, path in zip(chosen, picture_paths(out / "pictures", list(map(_short, chosen))), strict=True):
         dice = float(means[case])
         names = [data.raters[index] for index in known[case]["raters"]]
         with one_thread():
             save_picture(_draw(data, by_name[case], names, dice), path)
         found.append(Gallery(case, path, _text(case, names, dice, float(least[case]), known[case])))
     return tuple(found)
+
+
+def _short(case: str) -> str:
+    fits = len(file_name(case).encode()) <= _LONGEST
+    return case if fits else hashlib.blake2b(case.encode(), digest_size=10).hexdigest()
 
 
 def _draw(data: Manifest, case: CaseRecord, names: Sequence[str], dice: float) -> Any:

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +16,7 @@ import pandas as pd
 from monai_multirater.data.readers import SUFFIXES, file_suffix
 from monai_multirater.studies.agreement.request import nearest
 
-__all__ = ["CASE_COLUMNS", "Names", "key_columns", "read_table"]
+__all__ = ["CASE_COLUMNS", "Names", "examples", "key_columns", "read_table"]
 
 CASE_COLUMNS = (
     "case", "case_id", "img_id", "image", "image_id", "img", "image_name", "img_filename", "isic_id", "patient_case",
@@ -23,17 +26,54 @@ _FUNCTION = "agreement_study"
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read a CSV file as text; empty cells are missing.
+    """Read a CSV file as text; the index is the line of the file.
+
+    Spaces around cells are removed, empty cells are missing, empty rows and columns without a name left out.
 
     Raises:
-        ValueError: for a file that is no table or has a column twice.
+        ValueError: for a file that is no table of cells separated by commas, or has a column twice.
         OSError: for a file that cannot be read.
     """
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""], encoding="utf-8-sig")
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise ValueError(f"{_FUNCTION}: {path} is not a CSV table: {error}") from None
-    return table.astype(object)
+        text = path.read_text(encoding="utf-8-sig")
+        reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True)
+        cells = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    except UnicodeDecodeError as error:
+        found = f"byte 0x{error.object[error.start]:02x} at position {error.start}"
+        raise ValueError(f"{_FUNCTION}: {path} must be a CSV table in UTF-8. Got {found}.") from None
+    except csv.Error as error:
+        raise ValueError(f"{_FUNCTION}: {path} is not a CSV table: {error}.") from None
+    (_, header), *lines = [(line, row) for line, row in cells if any(row)] or [(0, [])]
+    _check_header(header, path)
+    rows = {line: _fit(row, len(header), line, path) for line, row in lines}
+    table = pd.DataFrame(list(rows.values()), index=list(rows), columns=header, dtype=object)
+    return table[[name for name in header if name]]
+
+
+def _check_header(header: Sequence[str], path: Path) -> None:
+    if not header:
+        raise ValueError(f"{_FUNCTION}: {path} is not a CSV table: it is empty.")
+    names = [name for name in header if name]
+    for separator, word in ((";", "semicolons"), ("\t", "tabs")):
+        if len(names) == 1 and separator in names[0]:
+            raise ValueError(f"{_FUNCTION}: cells of {path} must be separated by commas. Got {word} in the first line.")
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"{_FUNCTION}: {path} must have every column once. Got twice: {', '.join(twice)}.")
+
+
+def _fit(row: list[str], width: int, line: int, path: Path) -> list[Any]:
+    """Cells of a row; empty and absent ones are missing."""
+    if any(row[width:]):
+        raise ValueError(
+            f"{_FUNCTION}: {path}: a row must have as many cells as the first, {width}. Got {len(row)} in row {line}."
+        )
+    return [cell or math.nan for cell in [*row, *[""] * (width - len(row))][:width]]
+
+
+def examples(names: Sequence[str], most: int = 5) -> str:
+    """The first names, and whether there are more."""
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 class Names:
@@ -45,7 +85,9 @@ class Names:
         self.by_stem = {_stem(case): case for case in self.exact if stems[_stem(case)] == 1}
 
     def find(self, value: Any) -> str | None:
-        """Return the case that a value means; None if it means none."""
+        """Return the case that a value means; None if it means none, or is missing."""
+        if pd.isna(value):
+            return None
         text = str(value)
         return text if text in self.exact else self.by_stem.get(_stem(text))
 
@@ -86,6 +128,7 @@ def key_columns(
     if rater is None:
         raise ValueError(
             f"{_FUNCTION}: {path} must have a column 'case' or 'rater' whose values are those of the study. "
-            f"Got the columns {', '.join(columns)}."
+            f"Got the columns {', '.join(columns)}; the raters are {examples(raters)}, "
+            f"cases {examples(sorted(names.exact))}."
         )
     return None, rater

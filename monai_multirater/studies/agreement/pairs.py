@@ -68,8 +68,11 @@ def read_pairs(
     rater_columns: Sequence[str] | None = None,
     measure_columns: Mapping[str, str] | None = None,
     exclude: Sequence[str] | None = None,
+    asked: Sequence[str] = (),
 ) -> ExistingPairs:
     """Read a table of pairs; see :func:`agreement_from_pairs` for the arguments.
+
+    Columns of cases with many values are factors only if they are among those ``asked`` for.
 
     Raises:
         ValueError: for a missing column, a value that is no number or out of range, or a table without pairs.
@@ -83,7 +86,7 @@ def read_pairs(
         raise ValueError(f"{_FUNCTION}: {path} must have at least one pair of raters. Got none.")
     incomplete = table[[case, *raters]].isna().any(axis=1)
     if incomplete.any():
-        row = int(np.flatnonzero(incomplete)[0]) + 2
+        row = table.index[incomplete][0]
         raise ValueError(f"{_FUNCTION}: {path}: every row must name case and raters. Got an empty cell in row {row}.")
     found = {"case": table[case], "rater_a": table[raters[0]], "rater_b": table[raters[1]]}
     measures = _measure_columns(columns, measure_columns or {}, path)
@@ -91,9 +94,13 @@ def read_pairs(
         found[name] = _numbers(table[column], name, path, remarks)
         if (reverse := f"{column}{REVERSE}") in columns and not MEASURES[name].symmetric:
             found[f"{name}{REVERSE}"] = _numbers(table[reverse], name, path, remarks)
+    if not found["dice"].notna().any():
+        raise ValueError(f"{_FUNCTION}: {path}: {measures['dice']} must have a value in some row. Got none.")
+    if repeated := int(table.duplicated().sum()):
+        remarks.append(f"{path.name}: {repeated} rows are equal to an earlier one in every cell; they count again.")
     taken = {case, *raters, *measures.values(), *(f"{column}{REVERSE}" for column in measures.values())}
     rest = [column for column in columns if column not in taken]
-    more, case_factors, mask_factors = _factor_columns(table, rest, table[case])
+    more, case_factors, mask_factors = _factor_columns(table, rest, table[case], asked)
     used = {column for _, (_, sources) in more.items() for column in sources}
     unused = [column for column in rest if column not in used]
     if unused:
@@ -179,7 +186,7 @@ def _numbers(values: pd.Series[Any], name: str, path: Path, remarks: list[str]) 
     numbers = pd.to_numeric(values, errors="coerce").astype(np.float64)
     bad = numbers.isna() & values.notna() & ~values.astype(str).str.lower().isin(("nan", "na", "none"))
     if bad.any():
-        row = int(values.index[bad][0]) + 2
+        row = values.index[bad][0]
         raise ValueError(
             f"{_FUNCTION}: {path}: {values.name} must be a number. Got {values[bad].iloc[0]!r} in row {row}."
         )
@@ -190,7 +197,7 @@ def _numbers(values: pd.Series[Any], name: str, path: Path, remarks: list[str]) 
     low, high = _range(name)
     wrong = (numbers < low) | (numbers > high)
     if wrong.any():
-        row = int(values.index[wrong][0]) + 2
+        row = values.index[wrong][0]
         raise ValueError(
             f"{_FUNCTION}: {path}: {values.name} must lie in [{low:g}, {high:g}]. Got {numbers[wrong].iloc[0]} in "
             f"row {row}."
@@ -205,7 +212,7 @@ def _range(name: str) -> tuple[float, float]:
 
 
 def _factor_columns(
-    table: pd.DataFrame, rest: Sequence[str], case: pd.Series[Any]
+    table: pd.DataFrame, rest: Sequence[str], case: pd.Series[Any], asked: Sequence[str]
 ) -> tuple[dict[str, tuple[pd.Series[Any], tuple[str, ...]]], list[str], list[str]]:
     """Columns of factors: their values and sources; names of factors of cases; names of factors of masks."""
     found: dict[str, tuple[pd.Series[Any], tuple[str, ...]]] = {}
@@ -219,8 +226,13 @@ def _factor_columns(
                 mask_factors.append(name)
     paired = {source for _, sources in found.values() for source in sources}
     for column in rest:
-        single = column not in paired and column not in MEASURES and table[column].nunique() <= _MOST_LEVELS
-        if single and (table[column].groupby(case).nunique(dropna=False) <= 1).all():
+        few = column in asked or table[column].nunique() <= _MOST_LEVELS
+        if (
+            few
+            and column not in paired
+            and column not in MEASURES
+            and (table[column].groupby(case).nunique(dropna=False) <= 1).all()
+        ):
             found[column] = (table[column], (column,))
             case_factors.append(column)
     return found, case_factors, mask_factors

@@ -95,4 +95,4 @@ def remarks_of(problems: pd.DataFrame, cases: int) -> tuple[str, ...]:
 
 def _line(row: Mapping[Any, Any]) -> str:
     where = [f"{name} {row[name]}" for name in ("case", "rater") if row[name]]
-    return f"{', '.join(where)}: {row['detail']}."
+    return f"{', '.join(where)}: {row['detail'].rstrip('.')}."

@@ -136,6 +136,16 @@ class AgreementFolder(RequestFolder):
     request_file: ClassVar[str] = "request.json"
     content: ClassVar[str] = "cases that were measured"
 
+    def check(self, *, overwrite: bool) -> dict[str, str]:
+        """As :meth:`RequestFolder.check`.
+
+        Raises:
+            ValueError: also if there is a file of this name.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"{_FUNCTION}: out must be a folder. Got the file {self.path}.")
+        return super().check(overwrite=overwrite)
+
     def clear(self) -> None:
         """Remove what was measured in another way."""
         for path in self.record_files():

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections.abc import Sequence
@@ -121,8 +122,9 @@ def agreement_study(
         raise ValueError(f"{_FUNCTION}: some case must have two raters. Got one in each of {len(data.cases)} cases.")
     known = _factors(data, factor_tables, factor_key)
     question = Question(known, factors, group, tuple(tested), seed, resamples, permutations)
-    question.check(request.measures)
+    question.check(request.measures, _possible_pairs(data))
     folder = AgreementFolder(Path(out).resolve(), request.content)
+    _check_place(folder.path, data)
     folder.check(overwrite=overwrite)
     folder.open(overwrite=overwrite)
     measured = measure_cases(data, folder, request, jobs=jobs, dask=dask, progress=progress)
@@ -154,6 +156,19 @@ def _factors(data: Manifest, tables: Sequence[str | Path], key: str | None) -> F
     return found
 
 
+def _possible_pairs(data: Manifest) -> pd.DataFrame:
+    """Pairs of raters without measures, as they are when every mask can be read."""
+    rows = [(record.case, a, b) for record in data.cases for a, b in itertools.combinations(record.ratings, 2)]
+    return pd.DataFrame(rows, columns=["case", "rater_a", "rater_b"])
+
+
+def _check_place(out: Path, data: Manifest) -> None:
+    """Refuse a folder that holds the data: its files would lie among them, or replace some."""
+    masks = {data.path(mask).parent for record in data.cases for mask in record.ratings.values()}
+    if out in {folder.resolve() for folder in (data.root, *masks)}:
+        raise ValueError(f"{_FUNCTION}: out must be a folder of its own. Got {out}, which holds the data set.")
+
+
 def _study(
     data: Manifest, request: AgreementRequest, measured: Measured, question: Question, title: str
 ) -> tuple[AgreementStudy, pd.DataFrame]:
@@ -165,7 +180,7 @@ def _study(
     for remark in remarks_of(problems, len(data.cases)):
         _logger.warning("%s", remark)
     if not len(pairs):
-        reasons = "; ".join(f"case {row.case}: {row.detail}" for row in problems.head(5).itertuples())
+        reasons = "; ".join(f"case {row.case}: {row.detail.rstrip('.')}" for row in problems.head(5).itertuples())
         raise RuntimeError(f"{_FUNCTION}: no pair of raters could be measured. {reasons}.")
     ceiling = ceiling_table(against, masks, raters, question.seed)
     rows = rater_rows(pairs, masks, against, ceiling, raters)
