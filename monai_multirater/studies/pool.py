@@ -56,9 +56,11 @@ def attempt(function: Function, task: Any) -> tuple[Any, str]:
 
 
 def check_workers(jobs: int, dask: str | None, *, function: str) -> None:
-    """Refuse less than one process, and processes together with Dask."""
+    """Refuse less than one process or Dask worker, and processes together with Dask."""
     if jobs < 1 or (dask is not None and jobs > 1):
         raise ValueError(f"{function}: jobs must be at least 1, and 1 with Dask. Got jobs={jobs}, dask={dask!r}.")
+    if dask is not None and dask.isdecimal() and int(dask) < 1:
+        raise ValueError(f"{function}: dask must be an address or at least 1 worker. Got {dask!r}.")
 
 
 def run_tasks(function: Function, tasks: Sequence[Any], jobs: int, dask: str | None) -> Iterator[Outcome]:
