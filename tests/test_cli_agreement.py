@@ -27,7 +27,7 @@ def test_tables_are_written_and_the_main_numbers_shown(tmp_path: Path) -> None:
     result = _run("agreement", manifest, "--out", out, "--pictures", "1")
     assert result.exit_code == 0, result.output
     text = _text(result)
-    assert "15 pairs of 5 cases, 3 raters" in text
+    assert "15 pairs of 5 cases, 3 raters; distances in voxels" in text
     assert re.search(r"5 cases in \d+\.\d s: reading \d+ %, overlap \d+ %, surfaces \d+ %, raters \d+ %, writing", text)
     mean = pd.read_csv(out / "pairs.csv")["dice"].mean()
     assert re.search(rf"dice \W* {mean:.3f}", text)
@@ -79,9 +79,17 @@ def test_an_existing_table_of_pairs_and_a_plan(tmp_path: Path) -> None:
         ),
         (("agreement", "{manifest}", "--out", "{out}", "--factors", "{out}/no.csv"), "no.csv"),
         (("agreement", "--from-pairs", "{out}/no.csv", "--out", "{out}"), "No such file"),
+        (
+            ("agreement", "--from-pairs", "{out}/no.csv", "--out", "{out}", "--size", "8"),
+            "agreement: --size is an option of a manifest only.",
+        ),
+        (
+            ("agreement", "{manifest}", "--out", "{out}", "--rater-columns", "a,b"),
+            "agreement: --rater-columns is an option of --from-pairs only.",
+        ),
         (("plan", "{out}"), "must hold a finished agreement study. There is no pairs.csv."),
     ],
-    ids=["nothing", "size", "group", "factors", "pairs", "plan"],
+    ids=["nothing", "size", "group", "factors", "pairs", "of-masks", "of-pairs", "plan"],
 )
 def test_errors_are_one_message_and_exit_status_1(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
     manifest = make_dataset(tmp_path, suffix=".png", shape=(40, 32))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,17 +19,21 @@ if TYPE_CHECKING:
 
 __all__ = ["agreement", "plan"]
 
+_OF_MASKS = ("split", "measure", "tolerance", "hd95", "size", "voxels")
+_OF_PAIRS = ("exclude", "case_column", "rater_columns", "unit")
+
 
 @app.command()
 def agreement(
+    context: typer.Context,
     out: Annotated[Path, typer.Option(help="Folder for tables, report and pictures.")],
-    path: Annotated[Path | None, typer.Argument(metavar="MANIFEST", help="The manifest.")] = None,
+    path: Annotated[Path | None, typer.Argument(metavar="MANIFEST", help="The manifest of the masks.")] = None,
     from_pairs: Annotated[
         Path | None, typer.Option(metavar="CSV", help="Start from a table of pairs that exists, not from masks.")
     ] = None,
     title: Annotated[str, typer.Option(help="Name of the data set in the report.")] = "",
     factors: Annotated[
-        list[Path] | None, typer.Option(metavar="CSV", help="Factors of cases, raters or masks; repeat.")
+        list[Path] | None, typer.Option(metavar="CSV", help="Table with a column case, rater or both; repeat.")
     ] = None,
     factor_key: Annotated[str | None, typer.Option(metavar="COLUMN", help="Column of --factors with the case.")] = None,
     factor: Annotated[
@@ -81,6 +86,12 @@ def agreement(
 
       monai-multirater agreement lesions/manifest.json --measure overlap --size 256 --out lesions/overlap
 
+      monai-multirater agreement scans/manifest.json --split test --test dice --test assd --tolerance 2 --hd95 pooled
+      --dask tcp://10.0.0.5:8786 --out scans/agreement
+
+      monai-multirater agreement --from-pairs pairs.csv --case-column scan --rater-columns reader_x,reader_y
+      --unit mm --factors scans.csv --factor-key scan_id --out published
+
       monai-multirater agreement --from-pairs pairs.csv --exclude ST --exclude MV --factors images.csv
       --group benign_malignant=malignant --out published
 
@@ -105,6 +116,7 @@ def agreement(
             "overwrite": overwrite,
         }
         if from_pairs is not None and path is None:
+            _refuse(context, _OF_MASKS, "a manifest")
             study = studies.agreement_from_pairs(
                 from_pairs,
                 case_column=case_column,
@@ -114,6 +126,7 @@ def agreement(
                 **shared,
             )
         elif path is not None and from_pairs is None:
+            _refuse(context, _OF_PAIRS, "--from-pairs")
             study = studies.agreement_study(
                 path,
                 splits=split or (),
@@ -167,6 +180,14 @@ def plan(
         Console().print(table)
 
 
+def _refuse(context: typer.Context, names: Sequence[str], place: str) -> None:
+    """Refuse options that would change nothing, because they belong to the other way to start."""
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name != "DEFAULT":
+            raise ValueError(f"agreement: --{name.replace('_', '-')} is an option of {place} only.")
+
+
 def _grid(size: str | None) -> list[int] | None:
     """``N`` or ``HxW``."""
     if size is None:
@@ -185,7 +206,8 @@ def _print(study: AgreementStudy, out: Path) -> None:
         count = row.get("pairs", row.get("cases"))
         table.add_row(name, _number(row["mean"]), interval, str(count), str(row["undefined"]))
     console = Console()
-    console.print(f"{len(study.pairs)} pairs of {len(study.cases)} cases, {len(study.raters)} raters")
+    counts = f"{len(study.pairs)} pairs of {len(study.cases)} cases, {len(study.raters)} raters"
+    console.print(f"{counts}; distances in {study.unit}")
     console.print(table)
     for file in study.summary["files"]:
         typer.echo(out / file)
