@@ -86,8 +86,8 @@ def agreement(
 
       monai-multirater agreement lesions/manifest.json --measure overlap --size 256 --out lesions/overlap
 
-      monai-multirater agreement scans/manifest.json --split test --test dice --test assd --tolerance 2 --hd95 pooled
-      --dask tcp://10.0.0.5:8786 --out scans/agreement
+      monai-multirater agreement scans/manifest.json --split test --test dice --test assd --tolerance 2
+      --hd95 pooled --dask tcp://10.0.0.5:8786 --out scans/agreement
 
       monai-multirater agreement --from-pairs pairs.csv --case-column scan --rater-columns reader_x,reader_y
       --unit mm --factors scans.csv --factor-key scan_id --out published
@@ -96,7 +96,7 @@ def agreement(
       --group benign_malignant=malignant --out published
 
     A measured case is not measured again: after an interruption, give the same command again. A mask that cannot be
-    read counts as missing, and cases with one rater are left out; the exit status and OUT/problems.csv say so.
+    read counts as missing, and the exit status says so; cases with one rater are left out. OUT/problems.csv lists both.
     """
     with clean_errors():
         from monai_multirater.studies import agreement as studies

@@ -180,7 +180,7 @@ def _study(
     for remark in remarks_of(problems, len(data.cases)):
         _logger.warning("%s", remark)
     if not len(pairs):
-        reasons = "; ".join(f"case {row.case}: {row.detail.rstrip('.')}" for row in problems.head(5).itertuples())
+        reasons = "; ".join(f"case {row.case}: {str(row.detail).rstrip('.')}" for row in problems.head(5).itertuples())
         raise RuntimeError(f"{_FUNCTION}: no pair of raters could be measured. {reasons}.")
     ceiling = ceiling_table(against, masks, raters, question.seed)
     rows = rater_rows(pairs, masks, against, ceiling, raters)
