@@ -39,7 +39,7 @@ class MixedModelResult:
         log_likelihood: restricted (REML).
         pairs, cases, raters: how many were used; left_out: rows with a missing value.
         confidence: of the intervals.
-        converged: False if the search, or the fit of the fixed effects, did not arrive.
+        converged: False if the search, or the fit of the fixed effects, did not converge.
         remark: what else is to know; empty if nothing.
     """
 
@@ -144,7 +144,7 @@ def mixed_model(
     effects, residual = products.effects(estimate.theta, estimate.lambda_)
     errors = products.standard_errors(estimate.theta, estimate.lambda_, residual)
     fit = _fit(data, estimate, errors, math.sqrt(residual), confidence)
-    remarks += fit.remarks + ([] if estimate.converged else ["the search for the variances did not arrive"])
+    remarks += fit.remarks + ([] if estimate.converged else ["the search for the variances did not converge"])
     case_variance = estimate.theta * residual if cases else math.nan
     rater_variance = estimate.lambda_ * residual if raters else math.nan
     total = residual * (1 + estimate.theta + 2 * estimate.lambda_)

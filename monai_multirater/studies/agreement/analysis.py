@@ -74,8 +74,8 @@ def analyse(
     models: list[Sequence[str]] = [()]
     if terms := _independent(pairs, fixed, remarks):
         models.append(terms)
-    if SIZE_TERM in pairs and SIZE_TERM in (sized := _independent(pairs, [*terms, SIZE_TERM], remarks)):
-        models.append(sized)
+        if SIZE_TERM in pairs and SIZE_TERM in (sized := _independent(pairs, [*terms, SIZE_TERM], remarks)):
+            models.append(sized)
     tables = [_mixed(pairs, measure, terms, remarks) for measure in measures for terms in models]
     mixed = [table for table in tables if table is not None]
     return Analysis(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import posixpath
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from monai_multirater._version import __version__
 from monai_multirater.data import Manifest, read_manifest
@@ -25,7 +27,7 @@ from monai_multirater.studies.agreement.raters import ceiling_table, human_ceili
 from monai_multirater.studies.agreement.request import AgreementFolder, AgreementRequest
 from monai_multirater.studies.agreement.result import AgreementStudy
 from monai_multirater.studies.agreement.tables import case_table, mask_table, pair_table
-from monai_multirater.studies.pool import check_workers
+from monai_multirater.studies.pool import check_workers, one_thread
 from monai_multirater.studies.records import select_splits, write_json
 
 __all__ = ["agreement_study", "incomplete"]
@@ -130,10 +132,12 @@ def agreement_study(
     measured = measure_cases(data, folder, request, jobs=jobs, dask=dask, progress=progress)
     wall = time.perf_counter() - start
     _log_timing(measured, wall)
-    study, ceiling = _study(data, request, measured, question, title)
+    with one_thread(), threadpool_limits(1):  # the same numbers whatever the machine has; small products wait otherwise
+        study, ceiling = _study(data, request, measured, question, title)
+        plan = question.plan(study.pairs)
     galleries = draw_galleries(data, study.cases, measured.records, folder.path, pictures)
     study = replace(study, galleries=galleries)
-    study = finish_study(study, folder.path, {"ceiling": ceiling, "plan": question.plan(study.pairs)}, report=report)
+    study = finish_study(study, folder.path, {"ceiling": ceiling, "plan": plan}, report=report)
     write_json(folder.path / "run.json", _run(measured, wall, time.perf_counter() - start))
     return study
 
@@ -164,8 +168,8 @@ def _possible_pairs(data: Manifest) -> pd.DataFrame:
 
 def _check_place(out: Path, data: Manifest) -> None:
     """Refuse a folder that holds the data: its files would lie among them, or replace some."""
-    masks = {data.path(mask).parent for record in data.cases for mask in record.ratings.values()}
-    if out in {folder.resolve() for folder in (data.root, *masks)}:
+    folders = {posixpath.dirname(mask) for record in data.cases for mask in record.ratings.values()}
+    if out in {folder.resolve() for folder in (data.root, *(data.root / name for name in folders))}:
         raise ValueError(f"{_FUNCTION}: out must be a folder of its own. Got {out}, which holds the data set.")
 
 

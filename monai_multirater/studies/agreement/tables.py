@@ -87,6 +87,11 @@ def _volumes(records: Sequence[Record]) -> Floats:
     return np.asarray(diagonals * np.array([record["voxel_volume"] for record in records])[:, None])
 
 
+def _mean_volume(record: Record) -> float:
+    gram, raters = record["gram"], len(record["raters"])
+    return float(sum(gram[r][r] for r in range(raters)) * record["voxel_volume"] / raters)
+
+
 def case_table(pairs: pd.DataFrame, records: Sequence[Record], request: AgreementRequest) -> pd.DataFrame:
     """One row per case with at least two raters; ``volume_at_least_k`` with k above its number of raters is NaN."""
     several = [record for record in records if len(record["raters"]) > 1]
@@ -96,7 +101,7 @@ def case_table(pairs: pd.DataFrame, records: Sequence[Record], request: Agreemen
         table[name] = np.array([record["group"][name] for record in several], np.float64)
     for name, volumes in _volume_curve(several).items():
         table[name] = volumes
-    table["size"] = [float(np.mean(_volumes([record]))) for record in several]
+    table["size"] = [_mean_volume(record) for record in several]
     if request.surfaces:
         table["undefined_distances"] = [record["undefined"] for record in several]
     return table
