@@ -24,7 +24,7 @@ from threadpoolctl import threadpool_limits
 from monai_multirater.data import read_mask
 from monai_multirater.studies.agreement import agreement_study
 
-IMAGES, VOLUMES, PEER_CASES = 800, 60, 40
+IMAGES, VOLUMES, PEER_CASES = 2394, 60, 40
 QUICK = {"factors": (), "report": False, "pictures": 0, "overwrite": True}
 
 

@@ -146,8 +146,9 @@ STATISTICS = (
     ),
     Definition(
         "ceiling", "Human ceiling",
-        "How well one rater does against the strict majority of the others, case by case: what a model could at best "
-        "be expected to reach when it is measured against people. With Dice, sensitivity and specificity.",
+        "How well one rater does against the strict majority of the others, case by case: what people reach, to set "
+        "beside a model that is measured in the same way; no bound, a model can exceed it. With Dice, "
+        "sensitivity and specificity.",
     ),
     Definition(
         "size_bias", "Size bias",
